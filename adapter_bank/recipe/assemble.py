@@ -1,0 +1,130 @@
+"""Step 5: put finished adapters, their scores and the summaries of their datasets together as the bank."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from common import BANK, SEED, WORK, bank_tasks, base_tasks, load_rows, split_rows
+
+from lorameta.bank import AdapterRecord, BaseRecord, write_bank
+from lorameta.data import load_examples
+from lorameta.encoder import SentenceEncoder, Summaries, TokenEncoder, merge
+
+#: Train rows whose sentence embeddings make the moments; the token histogram counts all train rows.
+EMBEDDED_ROWS = 256
+
+
+def reason_to_leave_out(task: dict, facts: dict) -> str | None:
+    """Why an adapter has no place in the bank: it must beat the base on the validation rows."""
+    base, adapter = facts["scores"]["validation"]["base"], facts["scores"]["validation"]["adapter"]
+    metric = task["metric"]
+    if adapter["loss"] >= base["loss"]:
+        return f"validation loss {adapter['loss']:.3f}, base {base['loss']:.3f}"
+    if adapter[metric] <= base[metric]:
+        return f"validation {metric} {adapter[metric]:.3f}, base {base[metric]:.3f}"
+    return None
+
+
+def summarise(data: Path, task_id: str, tokens: TokenEncoder, sentences: SentenceEncoder):
+    cache = WORK / "summaries" / f"{task_id}.safetensors"
+    if cache.exists():
+        return Summaries.load(cache)[task_id]
+    examples = load_examples(split_rows(load_rows(data, task_id))["train"])
+    summary = merge(tokens.encode(examples), sentences.encode(examples, seed=SEED))
+    cache.parent.mkdir(exist_ok=True)
+    Summaries.from_list([task_id], [summary]).save(cache)
+    return summary
+
+
+def readme(records: list[AdapterRecord], left_out: list[dict], tasks: dict[str, dict], own: list[dict]) -> str:
+    lines = [
+        "# The embedded bank",
+        "",
+        "A small Mistral-architecture base model and LoRA adapters for it, trained by this project on public English tasks so",
+        "that lorameta runs, is tested and is measured without a network. `recipe/` remakes all of it; `bank.json` holds every",
+        "number below, the hyperparameters, the hashes and the source of every row. It is a laboratory, not an assistant.",
+        "",
+        f"{len(records)} adapters, of {len(records) + len(left_out)} trained; scores on test rows that neither training nor the choice of an epoch saw.",
+        "",
+        "| adapter | family | base: exact match | adapter | base: ROUGE-L | adapter | source | licence of the rows |",
+        "|---|---|---:|---:|---:|---:|---|---|",
+    ]
+    for record in records:
+        base, adapter = record.scores["test"]["base"], record.scores["test"]["adapter"]
+        lines.append(
+            f"| {record.id} | {record.family} | {base['exact_match']:.2f} | {adapter['exact_match']:.2f} "
+            f"| {base['rouge_l']:.2f} | {adapter['rouge_l']:.2f} | {record.source['repo']} | {record.licence} |"
+        )
+    if left_out:
+        lines += ["", "Left out, because the adapter does not beat the base on validation rows:", ""]
+        lines += [f"- {entry['id']}: {entry['reason']}" for entry in left_out]
+    lines += [
+        "",
+        "The base saw none of these tasks. It was trained on public text (books, dictionary entries, dialogues, reviews, ...),",
+        "procedural prompts and these tasks, whose sources give nothing to the bank: " + ", ".join(t["id"] for t in own) + ".",
+        "",
+        "Weights and summaries are Apache-2.0 like the project. The rows are not here; they keep the licences named in the table,",
+        "some of which (CC BY-SA) ask that changed versions of the rows be shared alike.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    data = parser.parse_args().data
+    tasks = {task["id"]: task for task in bank_tasks(data)}
+    tokens, sentences = TokenEncoder(BANK / "base"), SentenceEncoder(max_rows=EMBEDDED_ROWS)
+    records, left_out, summaries = [], [], {}
+    shutil.rmtree(BANK / "adapters", ignore_errors=True)
+    for path in sorted((WORK / "adapters").glob("*.json")):
+        facts = json.loads(path.read_text())
+        task = tasks[facts["id"]]
+        if reason := reason_to_leave_out(task, facts):
+            left_out.append({"id": task["id"], "reason": reason})
+            continue
+        target = BANK / "adapters" / task["id"]
+        target.mkdir(parents=True)
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(path.with_suffix("") / name, target / name)
+        summaries[task["id"]] = summarise(data, task["id"], tokens, sentences)
+        training = {k: facts[k] for k in ("settings", "steps", "best_epoch", "validation_loss", "train_seconds")}
+        records.append(
+            AdapterRecord(
+                id=task["id"],
+                task=task["id"],
+                family=task["family"],
+                description=task["definition"],
+                source=task["source"],
+                licence=task["licence"],
+                rows=facts["rows"],
+                training=training,
+                scores=facts["scores"],
+            )
+        )
+    stacked = Summaries.from_list(
+        list(summaries), summaries.values(), tokenizer_hash=tokens.tokenizer_hash, sentence_model=sentences.model
+    )
+    write_bank(
+        BANK,
+        name="embedded",
+        base=BaseRecord("base", tokenizer_hash=tokens.tokenizer_hash, name="lorameta-embedded-base"),
+        summaries=stacked,
+        records=records,
+        left_out=left_out,
+        encoders={"sentence": {"sha256": sentences.sha256, "rows_at_most": EMBEDDED_ROWS}},
+        recipe={
+            "seed": SEED,
+            "base_tasks": [task["id"] for task in base_tasks(data)],
+            "tasks_not_trained_yet": sorted(set(tasks) - summaries.keys() - {e["id"] for e in left_out}),
+        },
+    )
+    (BANK / "README.md").write_text(readme(records, left_out, tasks, base_tasks(data)), encoding="utf-8")
+    print(f"{len(records)} adapters in the bank, {len(left_out)} left out")
+
+
+if __name__ == "__main__":
+    main()

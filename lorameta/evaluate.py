@@ -1,0 +1,277 @@
+"""Exact match, ROUGE-L and loss of a base model with and without adapters, on the same rows."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from lorameta.adapter import Adapter
+from lorameta.batching import answer_losses, by_length, collate, encode_example
+from lorameta.data import Example
+from lorameta.errors import MissingExtraError, UsageError
+
+MAX_NEW_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well one model answered.
+
+    Attributes
+    ----------
+    rows : int
+    exact_match : float
+        Share in [0, 1] of predictions that equal one of their references after stripping white space.
+    rouge_l : float
+        Mean in [0, 1] of the best ROUGE-L F1 (with stemming, package ``rouge-score``) over the references.
+    loss : float
+        Mean negative log-likelihood in nats of a token of the first reference (its end token included).
+    predictions : list of str
+        In the order of the rows.
+    """
+
+    rows: int
+    exact_match: float
+    rouge_l: float
+    loss: float
+    predictions: list[str] = field(repr=False)
+
+    def as_dict(self, *, predictions: bool = False) -> dict[str, Any]:
+        """The numbers, rounded to five places, with the predictions if asked for."""
+        values = {k: round(v, 5) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        if not predictions:
+            del values["predictions"]
+        return values
+
+
+def text_scores(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, list[float]]:
+    """Exact match and ROUGE-L of every prediction against the best of its references.
+
+    Parameters
+    ----------
+    predictions : sequence of str
+    references : sequence of sequences of str
+        At least one reference a prediction.
+
+    Returns
+    -------
+    dict
+        ``exact_match`` (0.0 or 1.0) and ``rouge_l`` (in [0, 1]), one value a row.
+    """
+    if len(predictions) != len(references):
+        raise UsageError(f"{len(predictions)} predictions, but {len(references)} rows of references")
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError as error:
+        raise MissingExtraError("rouge-score", "evaluate", "ROUGE-L") from error
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    exact, rouge = [], []
+    for prediction, options in zip(predictions, references, strict=True):
+        prediction = prediction.strip()
+        exact.append(float(any(prediction == option.strip() for option in options)))
+        rouge.append(max((scorer.score(o, prediction)["rougeL"].fmeasure for o in options), default=0.0))
+    return {"exact_match": exact, "rouge_l": rouge}
+
+
+class Scorer:
+    """A base model in memory that scores any number of adapters, each loaded the way a user would: by PEFT.
+
+    Parameters
+    ----------
+    base_model : str or path
+        What ``AutoModelForCausalLM.from_pretrained`` takes.
+    dtype : {"auto", "float32", "bfloat16"}
+        ``auto`` is float32 below a billion parameters (as fast on a CPU, and exact) and bfloat16 above.
+    batch_size : int
+        Rows a batch; rows of similar length share one.
+    max_new_tokens : int
+        Longest answer. A prediction is what is generated up to the end token or, where no reference has a line
+        break, up to the first line break.
+    """
+
+    def __init__(
+        self,
+        base_model: str | PathLike[str],
+        *,
+        dtype: str = "auto",
+        batch_size: int = 32,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+    ) -> None:
+        try:
+            import peft  # noqa: F401
+            import torch
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+        except ImportError as error:
+            raise MissingExtraError(error.name or "transformers", "evaluate", "Running a model") from error
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        self.base_model = str(base_model)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(self.base_model)
+        if not self.tokenizer.is_fast:
+            raise UsageError(f"the tokenizer of {self.base_model} has no character offsets (it is not a fast tokenizer)")
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        model: Any = AutoModelForCausalLM.from_pretrained(self.base_model, dtype="auto")
+        if dtype == "float32" or (dtype == "auto" and model.num_parameters() < 1e9):
+            model = model.to(torch.float32)
+        elif dtype == "bfloat16" or model.dtype == torch.float16:  # float16 has no fast path on CPUs
+            model = model.to(torch.bfloat16)
+        self.model: Any = model.eval()
+        self._peft: Any = None
+        self.batch_size = batch_size
+        self.max_new_tokens = max_new_tokens
+        tokens = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
+        self._line_breaks = [i for i, t in enumerate(tokens) if t and ("\n" in t or "Ċ" in t or t == "<0x0A>")]
+
+    def score(
+        self,
+        examples: Sequence[Example],
+        adapter: Adapter | str | PathLike[str] | None = None,
+        *,
+        progress: Callable[[int], object] | None = None,
+    ) -> Scores:
+        """Score the base (`adapter` None) or the base with an adapter on labelled examples.
+
+        Parameters
+        ----------
+        examples : sequence of Example
+            Each with at least one output.
+        adapter : Adapter, path of a PEFT directory, or None
+        progress : callable, optional
+            Called with the number of rows done after each batch.
+
+        Returns
+        -------
+        Scores
+        """
+        import torch
+
+        if not examples:
+            raise UsageError("there are no rows to score")
+        unlabelled = sum(not example.outputs for example in examples)
+        if unlabelled:
+            raise UsageError(f"{unlabelled} of {len(examples)} rows have no output to compare with")
+        with torch.inference_mode(), _Attached(self, adapter) as model:
+            predictions = self._generate(model, examples, progress)
+            loss = self._loss(model, examples)
+        found = text_scores(predictions, [example.outputs for example in examples])
+        count = len(examples)
+        return Scores(count, sum(found["exact_match"]) / count, sum(found["rouge_l"]) / count, loss, predictions)
+
+    def generate(self, prompts: Sequence[str], adapter: Adapter | str | PathLike[str] | None = None) -> list[str]:
+        """Greedy answers to bare prompts, in their order."""
+        import torch
+
+        with torch.inference_mode(), _Attached(self, adapter) as model:
+            return self._generate(model, [Example(prompt, ()) for prompt in prompts], None)
+
+    def _generate(self, model: Any, examples: Sequence[Example], progress: Callable[[int], object] | None) -> list[str]:
+        import torch
+        from transformers import StoppingCriteriaList
+
+        one_line = not any("\n" in output.strip() for example in examples for output in example.outputs)
+        prompts = [example.input for example in examples]
+        ids = self.tokenizer(prompts)["input_ids"]
+        predictions = [""] * len(examples)
+        breaks = torch.tensor(self._line_breaks)
+
+        def ends_line(input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+            return torch.isin(input_ids[:, -1], breaks)
+
+        for batch in by_length([len(row) for row in ids], self.batch_size):
+            inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in batch]}, padding_side="left", return_tensors="pt")
+            width = inputs["input_ids"].shape[1]
+            output = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=self.max_new_tokens,
+                do_sample=False,
+                eos_token_id=self.tokenizer.eos_token_id,
+                pad_token_id=self.tokenizer.pad_token_id,
+                stopping_criteria=StoppingCriteriaList([ends_line] if one_line else []),
+            )
+            texts = self.tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+            for index, text in zip(batch, texts, strict=True):
+                text = text.strip()
+                predictions[index] = text.split("\n", 1)[0].strip() if one_line else text
+            if progress is not None:
+                progress(len(batch))
+        return predictions
+
+    def _loss(self, model: Any, examples: Sequence[Example]) -> float:
+        encoded = [encode_example(self.tokenizer, example) for example in examples]
+        total, tokens = 0.0, 0
+        for batch in by_length([len(example.ids) for example in encoded], self.batch_size):
+            losses = answer_losses(model, *collate([encoded[i] for i in batch], self.tokenizer.pad_token_id))
+            total, tokens = total + losses.sum().item(), tokens + losses.numel()
+        return total / tokens if tokens else math.nan
+
+
+class _Attached:
+    """Context in which an adapter is active on the scorer's model; afterwards the base is as it was."""
+
+    def __init__(self, scorer: Scorer, adapter: Adapter | str | PathLike[str] | None) -> None:
+        self.scorer, self.adapter = scorer, adapter
+
+    def __enter__(self) -> Any:
+        from peft import PeftModel
+
+        if self.adapter is None:
+            return self.scorer.model
+        if not isinstance(self.adapter, Adapter):
+            Adapter.from_pretrained(self.adapter)  # our errors name the file and the remedy; PEFT's name neither
+            self.wrapped = PeftModel.from_pretrained(self.scorer.model, str(self.adapter))
+        else:
+            with tempfile.TemporaryDirectory(prefix="lorameta-") as folder:
+                directory = self.adapter.save_pretrained(Path(folder) / "adapter")
+                self.wrapped = PeftModel.from_pretrained(self.scorer.model, str(directory))
+        return self.wrapped.eval()
+
+    def __exit__(self, *_: object) -> None:
+        if self.adapter is not None:
+            self.scorer.model = self.wrapped.unload()
+
+
+def evaluate(
+    examples: Sequence[Example],
+    base_model: str | PathLike[str],
+    adapters: Mapping[str, Adapter | str | PathLike[str] | None],
+    *,
+    batch_size: int = 32,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, Scores]:
+    """Score the base and several adapters side by side, on the same rows.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        Labelled rows, not those an adapter was made from.
+    base_model : str or path
+        ``AdapterBank.base_model``, or what ``AutoModelForCausalLM.from_pretrained`` takes.
+    adapters : mapping of name to Adapter, PEFT directory or None
+        None stands for the base alone.
+    batch_size, max_new_tokens
+        See :class:`Scorer`.
+    progress : callable, optional
+        Called with the number of rows done after each batch; there are ``len(examples) * len(adapters)`` in all.
+
+    Returns
+    -------
+    dict of str to Scores
+        In the order of `adapters`.
+
+    Examples
+    --------
+    >>> from lorameta import AdapterBank, evaluate, generate_adapter, load_examples  # doctest: +SKIP
+    >>> adapter = generate_adapter("train.jsonl")  # doctest: +SKIP
+    >>> evaluate(load_examples("test.jsonl"), adapter.base_model, {"base": None, "mine": adapter})  # doctest: +SKIP
+    """
+    scorer = Scorer(base_model, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    return {name: scorer.score(examples, adapter, progress=progress) for name, adapter in adapters.items()}
