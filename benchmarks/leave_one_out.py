@@ -12,12 +12,11 @@ Resumable: every score is appended to a cache under `.work/`, keyed by the bank'
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import math
 import os
-import platform
-import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -26,15 +25,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from common import ROOT, stamp, write
 
 from lorameta.bank import AdapterBank
 from lorameta.data import load_examples
 from lorameta.distance import distances
+from lorameta.generate import DISTANCE, OPERATOR, TEMPERATURE, TOP_K
 from lorameta.operator import effective_number, mixing_weights
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "adapter_bank" / "recipe"))
-RESULTS = ROOT / "benchmarks" / "results"
 METRICS = ("exact_match", "rouge_l", "loss")
 
 
@@ -62,24 +60,47 @@ SWEEP = [
         for o, temperatures in (("attentional", (1.0,)), ("normalized", (1.0, 0.5, 0.25, 0.12)))
         for t in temperatures
     ),
-    *(Method(f"normalized {d} T={t:g} k={k}", d, "normalized", t, k) for d in ("js", "cosine") for t in (1.0, 0.5) for k in (3, 8)),
+    *(
+        Method(f"normalized {d} T={t:g} k={k}", d, "normalized", t, k)
+        for d in ("js", "cosine")
+        for t in (1.0, 0.5)
+        for k in (3, 8)
+    ),
 ]
 
 
-def score_task(data: Path, bank_path: str, task_id: str, methods: list[Method], part: str, limit: int | None) -> list[dict]:
+#: Columns of the tables by family, beside the default of generate_adapter; fixed, so that no test row picks one.
+FAMILY_COLUMNS = ("base", "uniform", "nearest js", "attentional js T=1", "normalized js T=1", "own adapter")
+
+
+def default_method() -> str:
+    """The name here of what `generate_adapter` does by default."""
+    top = "" if TOP_K is None else f" k={TOP_K}"
+    return f"{OPERATOR} {DISTANCE}{top}" if OPERATOR == "nearest" else f"{OPERATOR} {DISTANCE} T={TEMPERATURE:g}{top}"
+
+
+@functools.cache
+def opened(path: str):
+    """Once a worker: the bank, a reader that keeps every adapter in memory, and the base model."""
+    from lorameta.evaluate import Scorer
+
+    bank = AdapterBank.open(path)
+    return bank, functools.cache(bank.__getitem__), Scorer(bank.base_model, batch_size=64)
+
+
+def score_task(
+    data: Path, bank_path: str, task_id: str, methods: list[Method], part: str, limit: int | None
+) -> list[dict]:
     import torch
-    from common import load_rows, split_rows
+
+    sys.path.insert(0, str(ROOT / "adapter_bank" / "recipe"))
+    from tasks import load_rows, split_rows
 
     from lorameta.adapter import Adapter
     from lorameta.combiner import combine
 
     torch.set_num_threads(1)
-    whole = AdapterBank.open(bank_path)
-    global SCORER
-    if "SCORER" not in globals():
-        from lorameta.evaluate import Scorer
-
-        SCORER = Scorer(whole.base_model, batch_size=64)
+    whole, read, scorer = opened(bank_path)
     bank = whole.without([task_id])
     examples = load_examples(split_rows(load_rows(data, task_id))[part][:limit])
     target = whole.summaries[task_id]
@@ -89,12 +110,12 @@ def score_task(data: Path, bank_path: str, task_id: str, methods: list[Method], 
         if method.name == "base":
             adapter = None
         elif method.name == "own adapter":
-            adapter = whole[task_id]
+            adapter = read(task_id)
         else:
             d = distances(target, bank.summaries, method.distance)
             weights = mixing_weights(d, method.operator, temperature=method.temperature, top_k=method.top_k)
             used = np.flatnonzero(weights > 1e-6)
-            modules, errors = combine([bank[bank.ids[i]] for i in used], weights[used], method=method.combiner)
+            modules, errors = combine([read(bank.ids[i]) for i in used], weights[used], method=method.combiner)
             adapter = Adapter(modules, bank.base_model, bank.base_revision, {}, {})
             facts = {
                 "effective_number": round(effective_number(weights), 3),
@@ -102,7 +123,7 @@ def score_task(data: Path, bank_path: str, task_id: str, methods: list[Method], 
                 "truncation_error": round(float(np.mean(list(errors.values()))), 4),
             }
         made = time.perf_counter() - begun
-        scores = SCORER.score(examples, adapter).as_dict()
+        scores = scorer.score(examples, adapter).as_dict()
         found.append({"task": task_id, "method": method.name, **scores, **facts, "seconds": round(made, 3)})
     return found
 
@@ -132,7 +153,7 @@ def table(rows: list[dict], methods: list[Method], families: dict[str, str]) -> 
             line["truncation_error_mean"] = round(float(np.mean(errors)), 4)
         overall[method.name] = line
     by_family: dict = {}
-    for family in sorted(set(families[t] for t in tasks)):
+    for family in sorted({families[t] for t in tasks}):
         members = [t for t in tasks if families[t] == family]
         by_family[family] = {"tasks": len(members)} | {
             m.name: {k: round(float(np.mean([by[t, m.name][k] for t in members])), 4) for k in METRICS} for m in methods
@@ -144,8 +165,9 @@ def markdown(result: dict, shown: list[str]) -> str:
     lines = [
         f"# Leave-one-out, {result['part']} rows",
         "",
-        f"{result['tasks']} tasks of the bank, each generated from the other {result['tasks'] - 1} adapters. Mean over tasks, 95 % bootstrap",
-        f"interval over tasks. Made by `{result['command']}` at commit {result['commit'][:10]} on {result['machine']}.",
+        f"{result['tasks']} tasks of the bank, each generated from the other {result['tasks'] - 1} adapters.",
+        "Mean over tasks, with the 95 % bootstrap interval over tasks.",
+        f"Made by `{result['command']}` at commit {result['commit'][:10]} on {result['machine']}.",
         "",
         "| method | exact match | | ROUGE-L | | loss | gap closed (EM) | effective number |",
         "|---|---:|---|---:|---|---:|---:|---:|",
@@ -155,12 +177,24 @@ def markdown(result: dict, shown: list[str]) -> str:
         for metric in ("exact_match", "rouge_l"):
             low, high = line[f"{metric}_interval"]
             cells += [f"{line[metric]:.3f}", f"{low:.3f} to {high:.3f}"]
-        cells += [f"{line['loss']:.2f}", f"{line['gap_closed_exact_match']:.0%}", str(line.get("effective_number_median", ""))]
+        cells += [
+            f"{line['loss']:.2f}",
+            f"{line['gap_closed_exact_match']:.0%}",
+            str(line.get("effective_number_median", "")),
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     for metric, title in (("exact_match", "Exact match"), ("rouge_l", "ROUGE-L")):
-        lines += ["", f"## {title} by family", "", "| family | tasks | " + " | ".join(shown) + " |", "|---|---:|" + "---:|" * len(shown)]
+        lines += [
+            "",
+            f"## {title} by family",
+            "",
+            "| family | tasks | " + " | ".join(shown) + " |",
+            "|---|---:|" + "---:|" * len(shown),
+        ]
         for family, line in result["families"].items():
-            lines.append(f"| {family} | {line['tasks']} | " + " | ".join(f"{line[m][metric]:.3f}" for m in shown) + " |")
+            lines.append(
+                f"| {family} | {line['tasks']} | " + " | ".join(f"{line[m][metric]:.3f}" for m in shown) + " |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -172,13 +206,10 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="rows a task at most")
     parser.add_argument("--methods", nargs="*", help="only those whose name begins so; base and own adapter always")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     bank = AdapterBank.open(arguments.bank)
     methods = [
-        m
-        for m in SWEEP
-        if m in ENDS or not arguments.methods or any(m.name.startswith(p) for p in arguments.methods)
+        m for m in SWEEP if m in ENDS or not arguments.methods or any(m.name.startswith(p) for p in arguments.methods)
     ]
     content = hashlib.sha256(
         "".join([*(bank.records[i].sha256 for i in bank.ids), arguments.part, str(arguments.limit)]).encode()
@@ -204,11 +235,7 @@ def main() -> None:
             print(f"{done}/{len(jobs)} {new[0]['task']}, about {math.ceil(left / 60)} min left", file=sys.stderr)
     names = {m.name for m in methods}
     rows = [row for row in rows if row["method"] in names]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
-    result = {
-        "command": "python benchmarks/leave_one_out.py " + " ".join(a if a != str(arguments.data) else "DATA" for a in sys.argv[1:]),
-        "commit": commit,
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+    result = stamp(vars(arguments)) | {
         "bank": {"name": bank.name, "content": content},
         "part": arguments.part,
         "rows_a_task_at_most": arguments.limit,
@@ -216,13 +243,9 @@ def main() -> None:
     }
     result |= table(rows, methods, {i: bank.records[i].family for i in bank.ids})
     result["by_task"] = sorted(rows, key=lambda row: (row["task"], row["method"]))
-    out = arguments.out or RESULTS / f"leave_one_out{'' if arguments.part == 'test' else '_validation'}"
-    out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    mixed = [m.name for m in methods if m not in ENDS]
-    best = {o: max((n for n in mixed if n.startswith(o)), key=lambda n: result["overall"][n]["exact_match"], default=None)
-            for o in ("uniform", "nearest", "attentional", "normalized")}  # fmt: skip
-    text = markdown(result, ["base", *[n for n in best.values() if n], "own adapter"])
-    out.with_suffix(".md").write_text(text)
+    shown = [m.name for m in methods if m.name in {*FAMILY_COLUMNS, default_method()}]
+    text = markdown(result, shown)
+    write("leave_one_out" if arguments.part == "test" else "leave_one_out_validation", result, text)
     print(text)
 
 

@@ -1,4 +1,4 @@
-"""The errors that lorameta raises. Each says what happened, where, and what to do; the CLI turns them into exit codes."""
+"""The errors that lorameta raises. Each says what happened, where, and what to do; the CLI makes exit codes of them."""
 
 from __future__ import annotations
 

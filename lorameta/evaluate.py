@@ -114,7 +114,9 @@ class Scorer:
         self.base_model = str(base_model)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(self.base_model)
         if not self.tokenizer.is_fast:
-            raise UsageError(f"the tokenizer of {self.base_model} has no character offsets (it is not a fast tokenizer)")
+            raise UsageError(
+                f"the tokenizer of {self.base_model} has no character offsets (it is not a fast tokenizer)"
+            )
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         model: Any = AutoModelForCausalLM.from_pretrained(self.base_model, dtype="auto")
@@ -185,7 +187,9 @@ class Scorer:
             return torch.isin(input_ids[:, -1], breaks)
 
         for batch in by_length([len(row) for row in ids], self.batch_size):
-            inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in batch]}, padding_side="left", return_tensors="pt")
+            inputs = self.tokenizer.pad(
+                {"input_ids": [ids[i] for i in batch]}, padding_side="left", return_tensors="pt"
+            )
             width = inputs["input_ids"].shape[1]
             output = model.generate(
                 input_ids=inputs["input_ids"],

@@ -83,6 +83,12 @@ def summarise(examples: Sequence[Example], bank: AdapterBank, distance: str, *, 
     if distance not in DISTANCES:
         raise UsageError(f"unknown distance {distance!r}; there are {', '.join(DISTANCES)}")
     if DISTANCES[distance].needs == "sentence":
+        model = bank.summaries.sentence_model
+        if model not in (None, SentenceEncoder.model):
+            raise BankError(
+                f"the summaries of the bank {bank.name} were made with the sentence model {model}, not with "
+                f"{SentenceEncoder.model}; use a distance on tokens: {', '.join(_names('tokens'))}"
+            )
         return SentenceEncoder().encode(examples, seed=seed)
     if bank.tokenizer_path is None:
         raise BankError(f"the bank {bank.name} has no tokenizer.json, which the distance {distance!r} needs")
@@ -94,6 +100,12 @@ def summarise(examples: Sequence[Example], bank: AdapterBank, distance: str, *, 
             f"({encoder.tokenizer_hash[:12]} instead of {expected[:12]}); fetch or build the bank again"
         )
     return encoder.encode(examples)
+
+
+def _names(part: str) -> list[str]:
+    from lorameta.distance import DISTANCES
+
+    return [name for name, distance in DISTANCES.items() if distance.needs == part]
 
 
 def mix(
@@ -134,9 +146,7 @@ def mix(
     found = distances(summary, bank.summaries, distance)
     weights = mixing_weights(found, operator, temperature=temperature, top_k=top_k)
     clock.lap("compare")
-    return Mixture(
-        bank.ids, found, weights, len(examples), distance, operator, temperature, top_k, seconds=clock.laps
-    )
+    return Mixture(bank.ids, found, weights, len(examples), distance, operator, temperature, top_k, seconds=clock.laps)
 
 
 def generate_adapter(

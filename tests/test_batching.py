@@ -35,7 +35,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def model() -> MistralForCausalLM:
     torch.manual_seed(0)
     config = MistralConfig(
-        vocab_size=259, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1
+        vocab_size=259,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
     )
     return MistralForCausalLM(config).eval()
 

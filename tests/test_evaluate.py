@@ -14,7 +14,9 @@ from lorameta.data import Example  # noqa: E402
 from lorameta.errors import BankError, UsageError  # noqa: E402
 from lorameta.evaluate import Scorer, evaluate, text_scores  # noqa: E402
 
-ROWS = [Example(f"Definition: copy.\n\nInput: {w}\n\nOutput:", (w,)) for w in ("red", "a blue cup", "x", "green tea leaves")]
+ROWS = [
+    Example(f"Definition: copy.\n\nInput: {w}\n\nOutput:", (w,)) for w in ("red", "a blue cup", "x", "green tea leaves")
+]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,9 @@ def test_a_saved_directory_scores_as_the_adapter_in_memory(scorer, base, tmp_pat
 
 def test_evaluate_keeps_the_order_and_reports_progress(base):
     seen = []
-    found = evaluate(ROWS, base, {"base": None, "mine": random_adapter(base, 0.05)}, max_new_tokens=2, progress=seen.append)
+    found = evaluate(
+        ROWS, base, {"base": None, "mine": random_adapter(base, 0.05)}, max_new_tokens=2, progress=seen.append
+    )
     assert list(found) == ["base", "mine"]
     assert sum(seen) == 2 * len(ROWS)
     assert all(scores.rows == len(ROWS) and 0 <= scores.exact_match <= scores.rouge_l <= 1 for scores in found.values())

@@ -19,9 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from common import BANK, SEED, WORK, bank_tasks, load_rows, split_rows
+from tasks import BANK, SEED, WORK, bank_tasks, load_rows, split_rows
 
-ALL_LINEAR = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split()
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,9 @@ class Settings:
 
     rank: int = 8
     alpha: int = 16
-    targets: tuple[str, ...] = tuple(ALL_LINEAR)
-    learning_rate: float = 3e-3
-    epochs: int = 6
+    targets: tuple[str, ...] = ("q_proj", "v_proj", "o_proj", "up_proj", "down_proj")
+    learning_rate: float = 6e-3
+    epochs: int = 4
     batch_size: int = 16
     dropout: float = 0.0
     seed: int = SEED
@@ -100,7 +99,9 @@ def train_one(data: Path, task: dict, settings: Settings, base: Path, threads: i
         # Batches of similar length in random order: shuffle, sort within pools of eight batches, shuffle the batches.
         order = rng.sample(range(len(train)), len(train))
         pool = settings.batch_size * 8
-        order = [i for p in range(0, len(order), pool) for i in sorted(order[p : p + pool], key=lambda i: len(train[i].ids))]
+        order = [
+            i for p in range(0, len(order), pool) for i in sorted(order[p : p + pool], key=lambda i: len(train[i].ids))
+        ]
         batches = [order[s : s + settings.batch_size] for s in range(0, len(order), settings.batch_size)]
         rng.shuffle(batches)
         for batch in batches:
@@ -164,9 +165,11 @@ def main() -> None:
     if not arguments.trial:
         tasks = [t for t in tasks if not (WORK / "adapters" / f"{t['id']}.json").exists()]
     begun = time.time()
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn"), max_tasks_per_child=8) as pool:
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         jobs = [
-            pool.submit(train_one, arguments.data, task, settings, arguments.base, arguments.threads, not arguments.trial)
+            pool.submit(
+                train_one, arguments.data, task, settings, arguments.base, arguments.threads, not arguments.trial
+            )
             for task in tasks
         ]
         losses = []
@@ -177,7 +180,10 @@ def main() -> None:
             line |= {"train_s": facts["train_seconds"], "validation_loss": facts["validation_loss"]}
             if "scores" in facts:
                 test = facts["scores"]["test"]
-                line |= {"exact_match": [test[k]["exact_match"] for k in test], "rouge_l": [test[k]["rouge_l"] for k in test]}
+                line |= {
+                    "exact_match": [test[k]["exact_match"] for k in test],
+                    "rouge_l": [test[k]["rouge_l"] for k in test],
+                }
             print(json.dumps(line), flush=True)
     print(f"mean of the best validation losses {sum(losses) / max(1, len(losses)):.4f}", settings, file=sys.stderr)
 

@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from common import BANK, SEED, WORK, bank_tasks, base_tasks, load_rows, split_rows
+from tasks import BANK, SEED, WORK, bank_tasks, base_tasks, load_rows, split_rows
 
 from lorameta.bank import AdapterRecord, BaseRecord, write_bank
 from lorameta.data import load_examples
@@ -15,6 +15,27 @@ from lorameta.encoder import SentenceEncoder, Summaries, TokenEncoder, merge
 
 #: Train rows whose sentence embeddings make the moments; the token histogram counts all train rows.
 EMBEDDED_ROWS = 256
+
+
+HEAD = """\
+# The embedded bank
+
+A small Mistral-architecture base model and LoRA adapters for it, trained by this project on public English tasks so
+that lorameta runs, is tested and is measured without a network. `recipe/` remakes all of it; `bank.json` holds every
+number below, the hyperparameters, the hashes and the source of every row. It is a laboratory, not an assistant.
+
+{kept} adapters, of {trained} trained. The scores are on test rows, which neither the training nor the choice of an
+epoch saw.
+
+| adapter | family | base: exact match | adapter | base: ROUGE-L | adapter | source | licence of the rows |
+|---|---|---:|---:|---:|---:|---|---|"""
+TAIL = """
+The base saw none of these tasks. It was trained on public text (books, dictionary entries, dialogues, reviews, ...),
+on procedural prompts, and on these tasks, whose sources give nothing to the bank: {own}.
+
+Weights and summaries are Apache-2.0 like the project. The rows are not here; they keep the licences named in the table,
+some of which (CC BY-SA) ask that changed versions of the rows be shared alike.
+"""
 
 
 def reason_to_leave_out(task: dict, facts: dict) -> str | None:
@@ -39,19 +60,8 @@ def summarise(data: Path, task_id: str, tokens: TokenEncoder, sentences: Sentenc
     return summary
 
 
-def readme(records: list[AdapterRecord], left_out: list[dict], tasks: dict[str, dict], own: list[dict]) -> str:
-    lines = [
-        "# The embedded bank",
-        "",
-        "A small Mistral-architecture base model and LoRA adapters for it, trained by this project on public English tasks so",
-        "that lorameta runs, is tested and is measured without a network. `recipe/` remakes all of it; `bank.json` holds every",
-        "number below, the hyperparameters, the hashes and the source of every row. It is a laboratory, not an assistant.",
-        "",
-        f"{len(records)} adapters, of {len(records) + len(left_out)} trained; scores on test rows that neither training nor the choice of an epoch saw.",
-        "",
-        "| adapter | family | base: exact match | adapter | base: ROUGE-L | adapter | source | licence of the rows |",
-        "|---|---|---:|---:|---:|---:|---|---|",
-    ]
+def readme(records: list[AdapterRecord], left_out: list[dict], own: list[dict]) -> str:
+    lines = [HEAD.format(kept=len(records), trained=len(records) + len(left_out))]
     for record in records:
         base, adapter = record.scores["test"]["base"], record.scores["test"]["adapter"]
         lines.append(
@@ -61,15 +71,8 @@ def readme(records: list[AdapterRecord], left_out: list[dict], tasks: dict[str, 
     if left_out:
         lines += ["", "Left out, because the adapter does not beat the base on validation rows:", ""]
         lines += [f"- {entry['id']}: {entry['reason']}" for entry in left_out]
-    lines += [
-        "",
-        "The base saw none of these tasks. It was trained on public text (books, dictionary entries, dialogues, reviews, ...),",
-        "procedural prompts and these tasks, whose sources give nothing to the bank: " + ", ".join(t["id"] for t in own) + ".",
-        "",
-        "Weights and summaries are Apache-2.0 like the project. The rows are not here; they keep the licences named in the table,",
-        "some of which (CC BY-SA) ask that changed versions of the rows be shared alike.",
-    ]
-    return "\n".join(lines) + "\n"
+    lines.append(TAIL.format(own=", ".join(task["id"] for task in own)))
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -122,7 +125,7 @@ def main() -> None:
             "tasks_not_trained_yet": sorted(set(tasks) - summaries.keys() - {e["id"] for e in left_out}),
         },
     )
-    (BANK / "README.md").write_text(readme(records, left_out, tasks, base_tasks(data)), encoding="utf-8")
+    (BANK / "README.md").write_text(readme(records, left_out, base_tasks(data)), encoding="utf-8")
     print(f"{len(records)} adapters in the bank, {len(left_out)} left out")
 
 

@@ -8,7 +8,8 @@ import random
 from pathlib import Path
 
 import prompts
-from common import BANK, SEED, WORK, bank_tasks, base_tasks, load_corpus, load_rows, split_rows
+from tasks import BANK, SEED, WORK, bank_tasks, base_tasks, load_corpus, load_rows, split_rows
+
 from lorameta.data import Example, load_examples
 from lorameta.evaluate import Scorer
 
@@ -57,7 +58,9 @@ def measure(data: Path, base: Path) -> dict:
     log = WORK / "pretrain.jsonl"
     if log.exists():
         held = [json.loads(line) for line in log.open() if "text_held" in line]
-        result["pretraining"] = held[-1] | {"held_out_curve": [[h["step"], h["text_held"], h["own_held"]] for h in held]}
+        result["pretraining"] = held[-1] | {
+            "held_out_curve": [[h["step"], h["text_held"], h["own_held"]] for h in held]
+        }
     return result
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import prompts
 import torch
-from common import BANK, SEED, WORK, bank_tasks, base_tasks, load_corpus, load_rows, prompt_text, row_split, shingles
+from tasks import BANK, SEED, WORK, bank_tasks, base_tasks, load_corpus, load_rows, prompt_text, row_split, shingles
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, GenerationConfig, MistralConfig, MistralForCausalLM
 
@@ -129,14 +129,27 @@ def prepare(data: Path, tokenizer, prompt_windows: int) -> dict[str, np.ndarray]
     held_stream = prompts.stream(prompts.Material(load_corpus(data), random.Random(SEED + 2)))
     held = [encode(tokenizer, next(held_stream)) for _ in range(400)]
     held_tokens, held_masks = pack(held, tokenizer.pad_token_id)
-    own_tokens, own_masks = pack([encode(tokenizer, [row]) for row in rng.sample(held_out, 400)], tokenizer.pad_token_id)
+    own_tokens, own_masks = pack(
+        [encode(tokenizer, [row]) for row in rng.sample(held_out, 400)], tokenizer.pad_token_id
+    )
     arrays = dict(
-        text=text[128:], text_held=text[:128], prompts=tokens[order], masks=masks[order],
-        procedural_held=held_tokens, procedural_masks=held_masks, own_held=own_tokens, own_masks=own_masks,
+        text=text[128:],
+        text_held=text[:128],
+        prompts=tokens[order],
+        masks=masks[order],
+        procedural_held=held_tokens,
+        procedural_masks=held_masks,
+        own_held=own_tokens,
+        own_masks=own_masks,
     )
     WORK.mkdir(parents=True, exist_ok=True)
     np.savez(cache, **arrays)
-    facts |= {"text_tokens": int(text.size), "prompt_windows": len(tokens), "prompts": len(examples), "own_rows": len(training)}
+    facts |= {
+        "text_tokens": int(text.size),
+        "prompt_windows": len(tokens),
+        "prompts": len(examples),
+        "own_rows": len(training),
+    }
     (WORK / "pretrain_data.json").write_text(json.dumps(facts, indent=1))
     print(facts, flush=True)
     return arrays
@@ -175,7 +188,11 @@ def main() -> None:
     arrays = prepare(arguments.data, tokenizer, arguments.steps * half)
 
     model = MistralForCausalLM(MistralConfig(**ARCHITECTURE)).to(device)
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(arrays['text'])} text and {len(arrays['prompts'])} prompt windows", flush=True)
+    print(
+        f"{model.num_parameters() / 1e6:.2f} M parameters, windows:",
+        {k: len(arrays[k]) for k in ("text", "prompts")},
+        flush=True,
+    )
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     optimizers = [
@@ -204,7 +221,9 @@ def main() -> None:
 
     def save() -> None:
         part = checkpoint.with_suffix(".part")
-        torch.save({"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step}, part)
+        torch.save(
+            {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step}, part
+        )
         part.replace(checkpoint)
 
     def window(name: str, start: int) -> torch.Tensor:
@@ -215,7 +234,11 @@ def main() -> None:
     @torch.no_grad()
     def held_out() -> dict[str, float]:
         losses = {}
-        for name, mask_name in (("text_held", None), ("procedural_held", "procedural_masks"), ("own_held", "own_masks")):
+        for name, mask_name in (
+            ("text_held", None),
+            ("procedural_held", "procedural_masks"),
+            ("own_held", "own_masks"),
+        ):
             found = []
             for start in range(0, len(arrays[name]) // half * half, half):
                 mask = window(mask_name, start) if mask_name else None
@@ -241,8 +264,14 @@ def main() -> None:
         step += 1
         if step % 10 == 0:
             elapsed = time.time() - begun
-            record = {"step": step, "text": round(text.item(), 3), "answers": round(answers.item(), 3), "rate": round(factor, 3),
-                      "tokens_per_s": round((step - first) * arguments.batch * WINDOW / elapsed), "s": round(elapsed)}
+            record = {
+                "step": step,
+                "text": round(text.item(), 3),
+                "answers": round(answers.item(), 3),
+                "rate": round(factor, 3),
+                "tokens_per_s": round((step - first) * arguments.batch * WINDOW / elapsed),
+                "s": round(elapsed),
+            }
             if step % 150 == 0 or step == arguments.steps:
                 record |= held_out()
             print(json.dumps(record), flush=True)

@@ -16,9 +16,7 @@ SEED = 20260101
 
 #: Sources whose tasks the base is trained on. None of them is in the bank, so an adapter of the bank
 #: never learned a task that the base had already seen. 25 of the 121 tasks, no family left without a bank task.
-BASE_SOURCES = (
-    "snips e2e masc disflqa vader corpora_lists unimorph opentrivia comve ecare noun_verb"
-).split()
+BASE_SOURCES = ("snips e2e masc disflqa vader corpora_lists unimorph opentrivia comve ecare noun_verb").split()
 
 
 def load_index(data: Path) -> list[dict]:
@@ -44,7 +42,7 @@ def load_corpus(data: Path) -> dict[str, list[str]]:
     separator = "\n<|end|>\n"
     corpus = {}
     for path in sorted((data / "corpus").glob("*.txt.gz")):
-        text = gzip.open(path, "rt", encoding="utf-8").read()
+        text = gzip.decompress(path.read_bytes()).decode("utf-8")
         corpus[path.name.removesuffix(".txt.gz")] = [d.strip() for d in text.split(separator) if d.strip()]
     return corpus
 

@@ -1,0 +1,51 @@
+# make help lists the targets. Nothing but python3 (3.10 or newer, with venv) has to be there: the targets build what they need.
+VENV ?= .venv
+PYTHON ?= python3
+STEPS := tokenizer pretrain measure adapters assemble
+PY := $(VENV)/bin/python
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bank bank-data clean
+
+help: ## this list
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.demo ## generate an adapter for the help desk example and compare it with the base model
+	@$(PY) -m lorameta.examples.demo
+
+test: $(VENV)/.dev ## run the tests (without those marked slow)
+	@$(PY) -m pytest
+
+lint: $(VENV)/.dev ## ruff and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(VENV)/.dev ## let ruff mend what it can
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+bank: bank-data $(VENV)/.dev ## make the embedded bank again: BANK_DATA=folder with tasks/ and corpus/ (adapter_bank/recipe/README.md)
+	@set -e; for step in $(STEPS); do echo "$$step ..."; $(PY) adapter_bank/recipe/$$step.py --data "$(BANK_DATA)"; done
+	@$(PY) -m lorameta bank check
+
+bank-data:
+	@test -d "$(BANK_DATA)/tasks" || { echo "make bank needs BANK_DATA=FOLDER, with tasks/ and corpus/ in it"; exit 2; }
+
+clean: ## remove the environment, caches and the demo's output
+	rm -rf $(VENV) demo-output build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find lorameta tests benchmarks adapter_bank -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# A stamp says that this environment holds what pyproject.toml and constraints.txt ask for, so a second run installs nothing.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing into $(VENV) (once, some minutes) ..."
+	@$(INSTALL) -e ".[evaluate,sentence]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing into $(VENV) (once, some minutes) ..."
+	@$(INSTALL) -e ".[all,dev]"
+	@touch $(VENV)/.demo $@

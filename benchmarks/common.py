@@ -1,0 +1,39 @@
+"""What the benchmarks share: where results go, and the commit and machine they are stamped with."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def stamp(arguments: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Command, commit and machine of a run; the data folder is named DATA, wherever it lies."""
+    data = str((arguments or {}).get("data", ""))
+    words = ["DATA" if word == data else word for word in sys.argv[1:]]
+    script = Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix()
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--", "lorameta", "adapter_bank", script],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    return {
+        "command": " ".join(["python", script, *words]),
+        "commit": found.stdout.strip() + ("+changes" if changed.stdout.strip() else ""),
+        "machine": f"{os.cpu_count()} {platform.machine()} cores, Python {platform.python_version()}",
+    }
+
+
+def write(name: str, result: dict[str, Any], markdown: str | None = None) -> None:
+    """`results/<name>.json`, and the same as Markdown if given."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if markdown is not None:
+        (RESULTS / f"{name}.md").write_text(markdown, encoding="utf-8")

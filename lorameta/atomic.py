@@ -1,0 +1,139 @@
+"""Writing so that a crash, a full disk or a second process never leaves a half-written result; and hashing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from lorameta.errors import LorametaError, UsageError
+
+#: What a killed run left beside its target is swept by the next write to the same target, after this many seconds.
+STALE_AFTER = 3600.0
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 of `data`, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file of any size, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write a whole file, or leave the old one as it was: temporary sibling, flush to disk, rename.
+
+    Raises
+    ------
+    LorametaError
+        The file cannot be written; the old one is intact.
+    """
+    target = Path(path).expanduser()
+    fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        _write(fresh, data)
+        fresh.replace(target)
+    except OSError as error:
+        raise LorametaError(f"cannot write {target}: {error.strerror or error}; what was there is unchanged") from error
+    finally:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+    return target
+
+
+def write_directory(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> Path:
+    """Write a directory of `files` (name to content) as a whole, replacing an older one that holds the same names.
+
+    Returns
+    -------
+    Path
+        The directory, absolute, symbolic links resolved.
+
+    Raises
+    ------
+    UsageError
+        There is a file of that name, or a directory that holds anything else than `files`: it is not ours to replace.
+    LorametaError
+        The directory cannot be written; the old one is intact.
+    """
+    target = Path(directory).expanduser().resolve()
+    if target.exists():
+        _refuse_foreign(target, files)
+    fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        fresh.mkdir()
+        for name, data in files.items():
+            _write(fresh / name, data)
+        _swap(fresh, target)
+    except OSError as error:
+        raise LorametaError(f"cannot write {target}: {error.strerror or error}; what was there is unchanged") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return target
+
+
+def _refuse_foreign(target: Path, files: Mapping[str, bytes]) -> None:
+    if not target.is_dir():
+        raise UsageError(f"{target} is a file; give a directory that is new, empty, or one written here before")
+    foreign = sorted(entry.name for entry in target.iterdir() if entry.name not in files or entry.is_dir())
+    if foreign:
+        listed = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+        raise UsageError(
+            f"{target} is not empty: it holds {listed}. It would be replaced as a whole, so nothing is written; "
+            "give a new directory, or move these files away"
+        )
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _swap(fresh: Path, target: Path) -> None:
+    """Put `fresh` in the place of `target`. A non-empty directory cannot be renamed over, so it steps aside first."""
+    aside: list[Path] = []
+    try:
+        for attempt in range(10):  # more than two only if other processes replace the same directory meanwhile
+            try:
+                fresh.rename(target)
+                break
+            except OSError:
+                if attempt == 9 or not target.is_dir():
+                    raise
+            with contextlib.suppress(FileNotFoundError):
+                old = fresh.with_suffix(f".{attempt}.old")
+                target.rename(old)
+                aside.append(old)
+    finally:
+        if aside and not target.exists():
+            aside.pop().rename(target)
+        for path in aside:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what a killed process left beside `target`; what was moved aside stays unless `target` is whole."""
+    names = f".{target.name}."
+    for entry in target.parent.iterdir():
+        if not entry.name.startswith(names) or entry.suffix not in (".tmp", ".old"):
+            continue
+        with contextlib.suppress(OSError):
+            if (entry.suffix == ".tmp" or target.exists()) and time.time() - entry.stat().st_mtime > STALE_AFTER:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -1,0 +1,206 @@
+"""`AdapterBank`: an open bank, whose adapters are read when they are asked for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorameta import peft_format
+from lorameta.adapter import Adapter
+from lorameta.atomic import sha256
+from lorameta.bank.embedded import embedded_path
+from lorameta.bank.manifest import base_problem, disagreements, facts_of, inside, read_manifest
+from lorameta.bank.records import AdapterRecord, Manifest
+from lorameta.errors import BankError, UsageError, violations
+
+if TYPE_CHECKING:
+    from lorameta.bank.check import CheckReport
+    from lorameta.encoder.summary import Summaries
+
+
+class AdapterBank:
+    """Adapters of one base model, with the summaries of the datasets they were trained on.
+
+    Open one with :meth:`open`. Iteration yields ids, ``bank[id]`` reads an adapter, :meth:`without` and
+    :meth:`select` give views that share what was read.
+
+    Attributes
+    ----------
+    path : Path
+        The bank's directory, absolute.
+    manifest : Manifest
+        The content of ``bank.json``, of the whole bank also in a view.
+    ids : tuple of str
+    records : dict of str to AdapterRecord
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, *, _whole: AdapterBank | None = None, _ids: Iterable[str] = ()):
+        self.path = path
+        self.manifest = manifest
+        by_id = {record.id: record for record in manifest.adapters}
+        self.ids: tuple[str, ...] = tuple(by_id) if _whole is None else tuple(_ids)
+        self.records: dict[str, AdapterRecord] = {name: by_id[name] for name in self.ids}
+        self._whole = _whole
+
+    @classmethod
+    def open(cls, path_or_name: str | PathLike[str] = "embedded") -> AdapterBank:
+        """Open a bank; only ``bank.json`` is read, weights are read and verified when they are asked for.
+
+        Parameters
+        ----------
+        path_or_name : path or "embedded"
+            A directory with a ``bank.json`` (or that file), or the bank that comes with lorameta.
+
+        Raises
+        ------
+        BankError
+            There is no bank, or its manifest is damaged; all violations.
+        """
+        path = embedded_path() if path_or_name == "embedded" else Path(path_or_name).expanduser()
+        path = path.parent if path.is_file() and path.name == "bank.json" else path
+        if not path.is_dir():
+            raise BankError(
+                f"there is no bank {str(path_or_name)!r}: no such directory; give the directory of a bank, "
+                "or 'embedded' for the one that comes with lorameta"
+            )
+        path = path.resolve()
+        return cls(path, read_manifest(path))
+
+    @property
+    def name(self) -> str:
+        """The bank's name."""
+        return self.manifest.name
+
+    @property
+    def base_model(self) -> str:
+        """What ``AutoModelForCausalLM.from_pretrained`` takes: an absolute directory, or a Hub id."""
+        base = self.manifest.base
+        if not base.sha256:
+            return base.model
+        directory = inside(self.path, base.model)
+        if not directory.is_dir():
+            raise BankError(f"the bank {self.name} lacks its base model, {directory}; get the bank again")
+        return str(directory)
+
+    @property
+    def base_revision(self) -> str | None:
+        """Revision of a base on the Hub; None for a directory."""
+        return None if self.manifest.base.sha256 else self.manifest.base.revision
+
+    @property
+    def tokenizer_path(self) -> Path | None:
+        """The directory of the base's ``tokenizer.json``: the base, or ``tokenizer`` in the bank; None without one."""
+        candidates = [self.path / self.manifest.base.model] if self.manifest.base.sha256 else []
+        candidates.append(self.path / "tokenizer")
+        return next((path for path in candidates if (path / "tokenizer.json").is_file()), None)
+
+    @cached_property
+    def summaries(self) -> Summaries:
+        """The summaries of the datasets behind :attr:`ids`, in that order; read when first used.
+
+        Raises
+        ------
+        BankError
+            The file is missing, damaged or not that of this bank.
+        """
+        if self._whole is not None:
+            whole = self._whole.summaries
+            return whole if self.ids == whole.ids else whole.select(self.ids)
+        from lorameta.encoder.summary import Summaries
+
+        entry = self.manifest.summaries
+        path = inside(self.path, entry["file"])
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BankError(f"{path} cannot be read: {error.strerror or error}; get the bank again") from None
+        summaries = Summaries.load(path)  # a damaged file is explained better by this than by its hash
+        if sha256(data) != entry["sha256"]:
+            raise BankError(f"{path} is not the file that bank.json was written with (SHA-256); get the bank again")
+        if summaries.ids != self.ids:
+            if set(summaries.ids) != set(self.ids):
+                raise BankError(f"{path} holds other adapters than bank.json; get the bank again")
+            summaries = summaries.select(self.ids)
+        return summaries
+
+    def __getitem__(self, id: str) -> Adapter:
+        """Read an adapter and verify it: hash, keys, shapes, finite numbers, base.
+
+        Raises
+        ------
+        UsageError
+            There is no such id.
+        BankError
+            The adapter is damaged; everything that is wrong.
+        """
+        self._require([id])
+        adapter, problems = self.inspect(id)
+        if problems or adapter is None:
+            raise BankError(violations(problems, f"the adapter {id!r} of the bank {self.name} cannot be used:"))
+        return adapter
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self.records
+
+    def __repr__(self) -> str:
+        return f"<AdapterBank {self.name!r}: {len(self)} adapters of {self.manifest.base.model} in {self.path}>"
+
+    def select(self, ids: Iterable[str]) -> AdapterBank:
+        """A view of some adapters, in the order given; UsageError on unknown or repeated ids."""
+        ids = tuple(ids)
+        self._require(ids)
+        if repeated := sorted({name for name in ids if ids.count(name) > 1}):
+            raise UsageError(f"{', '.join(repeated)} is selected twice")
+        whole = self if self._whole is None else self._whole
+        return AdapterBank(self.path, self.manifest, _whole=whole, _ids=ids)
+
+    def without(self, ids: str | Iterable[str]) -> AdapterBank:
+        """A view that lacks some adapters (one id, or several); UsageError on unknown ids."""
+        left_out = {ids} if isinstance(ids, str) else set(ids)
+        self._require(left_out)
+        return self.select(name for name in self.ids if name not in left_out)
+
+    def check(self) -> CheckReport:
+        """Read and verify every file of the bank; see :func:`lorameta.bank.check.check_bank`."""
+        from lorameta.bank.check import check_bank
+
+        return check_bank(self)
+
+    def inspect(self, id: str) -> tuple[Adapter | None, list[str]]:
+        """Read an adapter and list what is wrong with it; the adapter is None where nothing of it could be read."""
+        self._require([id])
+        record = self.records[id]
+        problems: list[str] = []
+        try:
+            directory = inside(self.path, record.path)
+            for file in (peft_format.CONFIG, peft_format.WEIGHTS):
+                inside(self.path, f"{record.path}/{file}")
+        except BankError as error:
+            return None, [str(error)]
+        found = peft_format.read_directory(directory, problems)
+        if found.settings is None:
+            return None, problems
+        if not problems:
+            problems += disagreements(record, facts_of(found, found.settings))
+        if problem := base_problem(self.path, directory, self.manifest.base, found.settings):
+            problems.append(problem)
+        base = self.manifest.base
+        location = str(self.path / base.model) if base.sha256 else base.model
+        return Adapter(found.modules, location, self.base_revision, name=id), problems
+
+    def _require(self, ids: Iterable[str]) -> None:
+        unknown = [name for name in ids if name not in self.records]
+        if unknown:
+            near = [match for name in unknown for match in difflib.get_close_matches(str(name), self.ids, n=2)]
+            hint = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else f"it has {len(self)} others"
+            raise UsageError(f"the bank {self.name} has no adapter {', '.join(map(repr, unknown))}; {hint}")

@@ -1,0 +1,245 @@
+"""What `bank.json` holds, as dataclasses, and the check that a file holds just that."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+FORMAT = 1
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SHA = re.compile(r"[0-9a-f]{64}")
+#: Names that Windows gives to devices; a bank must unpack there too.
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
+
+
+@dataclass(frozen=True)
+class BaseRecord:
+    """The base model of a bank.
+
+    Attributes
+    ----------
+    model : str
+        A directory inside the bank, or a Hub id.
+    revision : str, optional
+        Of a Hub id.
+    tokenizer_hash : str, optional
+        Of the tokenizer that the token counts were made with.
+    name : str, optional
+        What the adapters' configurations call a base that is a directory.
+    sha256 : dict of str to str
+        Hash of each file of a base that is a directory; empty for a Hub id.
+    """
+
+    model: str
+    revision: str | None = None
+    tokenizer_hash: str | None = None
+    name: str | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AdapterRecord:
+    """One adapter of a bank: what it was trained for, from what, and which bytes it is.
+
+    Attributes
+    ----------
+    id : str
+        Letters, digits, ``.``, ``_`` and ``-``; unique without regard to case.
+    task, family, description : str
+        The task's name, the group of related tasks it belongs to, and its instruction.
+    source : dict
+        Of the rows: ``repo``, ``commit``, ``path``, ``name``.
+    licence : str
+        Of the rows, as an SPDX id where there is one.
+    rows : dict of str to int
+        Number of rows by part: ``train``, ``validation``, ``test``.
+    training : dict
+        How it was trained; free.
+    scores : dict
+        What base and adapter scored; free.
+    rank, alpha, rslora
+        As in the adapter's configuration. Filled in by :func:`write_bank`, like all that follow.
+    targets : tuple of str
+        Last parts of the names of the changed modules, e.g. ``q_proj``.
+    path : str
+        Its PEFT directory inside the bank, ``adapters/<id>`` by default.
+    sha256, config_sha256 : str
+        Of ``adapter_model.safetensors`` and ``adapter_config.json``.
+    bytes : int
+        Size of ``adapter_model.safetensors``.
+    """
+
+    id: str
+    task: str
+    family: str
+    description: str = ""
+    source: dict[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    rows: dict[str, int] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    rank: int | None = None
+    alpha: float | None = None
+    rslora: bool | None = None
+    targets: tuple[str, ...] = ()
+    path: str = ""
+    sha256: str = ""
+    config_sha256: str = ""
+    bytes: int = 0
+
+    def provenance(self) -> dict[str, Any]:
+        """What a card must say of an adapter that was mixed in: task, family, licence, source of its rows, hash."""
+        return {key: getattr(self, key) for key in ("task", "family", "licence", "source", "sha256")}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of ``bank.json``."""
+
+    name: str
+    base: BaseRecord
+    summaries: dict[str, Any]
+    adapters: tuple[AdapterRecord, ...]
+    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: tuple[dict[str, str], ...] = ()
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, with the format version; adapters and those left out sorted by id."""
+        content = asdict(self)
+        content["adapters"] = sorted(content["adapters"], key=lambda record: record["id"])
+        content["left_out"] = sorted(content["left_out"], key=lambda entry: entry["id"])
+        return {"format": FORMAT, **content}
+
+
+def parse(content: Any, problems: list[str]) -> Manifest | None:
+    """Turn the JSON of a ``bank.json`` into a Manifest; None, with every violation in `problems`, if it is none."""
+    if not isinstance(content, dict):
+        problems.append("is not a JSON object")
+        return None
+    if content.get("format") != FORMAT:
+        problems.append(f"has format {content.get('format')!r}; this lorameta reads {FORMAT}, upgrade one of them")
+        return None
+    before = len(problems)
+    take = _Taker(content, "", problems)
+    name = take("name", _TEXT)
+    base = _Taker(take("base", _OBJECT), "base.", problems)
+    base_record = BaseRecord(
+        model=base("model", _TEXT),
+        revision=base("revision", _TEXT_OR_NONE),
+        tokenizer_hash=base("tokenizer_hash", _TEXT_OR_NONE),
+        name=base("name", _TEXT_OR_NONE),
+        sha256=base("sha256", _HASHES, default={}),
+    )
+    problems += [f"base.sha256: {p}" for file in base_record.sha256 for p in unsafe_path(file)]
+    if base_record.sha256:
+        problems += [f"base.model: {problem}" for problem in unsafe_path(base_record.model)]
+    entry = _Taker(take("summaries", _OBJECT), "summaries.", problems)
+    summaries = {"file": entry("file", _TEXT), "sha256": entry("sha256", _HASH), "bytes": entry("bytes", _COUNT)}
+    problems += [f"summaries.file: {problem}" for problem in unsafe_path(summaries["file"])]
+    records = [_parse_record(one, i, problems) for i, one in enumerate(take("adapters", _LIST))]
+    problems += unsafe_ids([record.id for record in records])
+    left_out = []
+    for i, one in enumerate(take("left_out", _LIST, default=[])):
+        entry = _Taker(one, f"left_out[{i}].", problems)
+        left_out.append({"id": entry("id", _TEXT), "reason": entry("reason", _TEXT)})
+    encoders, recipe = take("encoders", _OBJECT, default={}), take("recipe", _OBJECT, default={})
+    if len(problems) > before:
+        return None
+    return Manifest(name, base_record, summaries, tuple(records), encoders, tuple(left_out), recipe)
+
+
+def unsafe_ids(ids: list[str]) -> list[str]:
+    """What is wrong with a bank's ids: they become file names on any system."""
+    problems = []
+    seen: dict[str, str] = {}
+    for one in ids:
+        if not _ID.fullmatch(one) or ".." in one or one.endswith(".") or one.split(".")[0].lower() in _DEVICES:
+            problems.append(f"the id {one!r} is no safe file name; use letters, digits, '.', '_' and '-'")
+        other = seen.get(one.lower())
+        if other is not None:
+            how = "is there twice" if other == one else f"differs from {other!r} in case only"
+            problems.append(f"the id {one!r} {how}; rename one")
+        seen[one.lower()] = one
+    return problems
+
+
+def unsafe_path(path: str) -> list[str]:
+    """What is wrong with a path that must lead to a file of the bank."""
+    parts = PurePosixPath(path).parts
+    if not path or "\\" in path or "\0" in path or ":" in path or path.startswith("/") or {"..", "~"} & set(parts):
+        return [f"the path {path!r} leads out of the bank; it must be relative, with '/', without '..'"]
+    return []
+
+
+Check = tuple[Callable[[Any], bool], str, Any]
+_TEXT: Check = (lambda v: isinstance(v, str) and bool(v), "a text", "?")
+_ANY_TEXT: Check = (lambda v: isinstance(v, str), "a text", "")
+_TEXT_OR_NONE: Check = (lambda v: v is None or isinstance(v, str), "a text or null", None)
+_OBJECT: Check = (lambda v: isinstance(v, dict), "an object", {})
+_LIST: Check = (lambda v: isinstance(v, list), "a list", [])
+_HASH: Check = (lambda v: isinstance(v, str) and bool(_SHA.fullmatch(v)), "64 hexadecimal digits", "")
+_HASHES: Check = (lambda v: isinstance(v, dict) and all(map(_HASH[0], v.values())), "file to SHA-256", {})
+_COUNT: Check = (lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0, "a whole number", 0)
+_COUNTS: Check = (lambda v: isinstance(v, dict) and all(map(_COUNT[0], v.values())), "names to whole numbers", {})
+_TEXTS: Check = (lambda v: isinstance(v, list) and all(isinstance(t, str) for t in v), "a list of texts", [])
+_FLAG: Check = (lambda v: isinstance(v, bool), "true or false", False)
+_NUMBER: Check = (
+    lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v),
+    "a number",
+    0.0,
+)
+_REQUIRED = object()
+
+
+class _Taker:
+    """Takes checked values out of a JSON object; notes what is wrong and goes on with a stand-in."""
+
+    def __init__(self, values: Any, where: str, problems: list[str]) -> None:
+        if not isinstance(values, Mapping):
+            problems.append(f"{where.rstrip('.')} must be an object")
+        self.values = values if isinstance(values, Mapping) else {}
+        self.where, self.problems = where, problems
+
+    def __call__(self, key: str, check: Check, default: Any = _REQUIRED) -> Any:
+        good, kind, stand_in = check
+        if key not in self.values and (default is not _REQUIRED or good(None)):
+            return None if default is _REQUIRED else default
+        if key not in self.values:
+            self.problems.append(f"{self.where}{key} is missing; it must be {kind}")
+        elif good(self.values[key]):
+            return self.values[key]
+        else:
+            self.problems.append(f"{self.where}{key} is {str(self.values[key])[:60]!r}; it must be {kind}")
+        return stand_in
+
+
+def _parse_record(content: Any, index: int, problems: list[str]) -> AdapterRecord:
+    label = content.get("id") if isinstance(content, dict) else None
+    where = f"adapters[{label if isinstance(label, str) else index}]"
+    take = _Taker(content, f"{where}.", problems)
+    record = AdapterRecord(
+        id=take("id", _TEXT),
+        task=take("task", _TEXT),
+        family=take("family", _ANY_TEXT, default=""),
+        description=take("description", _ANY_TEXT, default=""),
+        source=take("source", _OBJECT, default={}),
+        licence=take("licence", _ANY_TEXT, default=""),
+        rows=take("rows", _COUNTS, default={}),
+        training=take("training", _OBJECT, default={}),
+        scores=take("scores", _OBJECT, default={}),
+        rank=take("rank", _COUNT),
+        alpha=take("alpha", _NUMBER),
+        rslora=take("rslora", _FLAG, default=False),
+        targets=tuple(take("targets", _TEXTS)),
+        path=take("path", _TEXT),
+        sha256=take("sha256", _HASH),
+        config_sha256=take("config_sha256", _HASH),
+        bytes=take("bytes", _COUNT),
+    )
+    problems += [f"{where}.path: {problem}" for problem in unsafe_path(record.path)]
+    return record

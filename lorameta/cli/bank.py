@@ -1,0 +1,144 @@
+"""`lorameta bank`: what a bank is (info), what is in it (list), and whether it is whole (check)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lorameta.cli import common
+from lorameta.cli.progress import waiting
+
+if TYPE_CHECKING:
+    from lorameta.bank import AdapterBank, AdapterRecord
+
+app = typer.Typer(help="Look into a bank of adapters: info, list, check.", no_args_is_help=True, rich_markup_mode=None)
+
+WHO = ("base", "adapter")
+METRICS = ("base_exact_match", "adapter_exact_match", "base_rouge_l", "adapter_rouge_l")
+METRIC_HEADERS = ("EM base", "adapter", "RL base", "adapter")
+METRIC_NOTE = "EM: exact match, RL: ROUGE-L, on the test rows of each adapter's own task"
+
+Name = Annotated[str, typer.Argument(metavar="BANK", help="A bank's directory, or the one that comes with lorameta.")]
+
+
+@app.command("info")
+def info(bank: Name = common.EMBEDDED, as_json: common.AsJson = False, debug: common.Debug = False) -> None:
+    """Say what a bank is: its base, its adapters, their licences."""
+    facts = _facts(common.open_bank(bank))
+    if as_json:
+        common.print_json(facts)
+        return
+    from lorameta.report.mixture import aligned
+    from lorameta.report.table import table
+
+    lines = [
+        ("Bank", f"{facts['name']}, in {facts['path']} ({facts['megabytes']:.1f} MB)"),
+        ("Base model", facts["base_model"]),
+        ("Adapters", f"{facts['adapters']} (rank {_several(facts['ranks'])}, on {_several(facts['targets'])})"),
+        ("Left out", f"{facts['left_out']} (bank.json says why)"),
+        ("Compared by", ", ".join(facts["summaries"])),
+        ("Licences", _several(facts["licences"])),
+    ]
+    typer.echo(aligned([line for line in lines if line[1]]))
+    rows = [[name, family["adapters"], *map(family.get, METRICS)] for name, family in facts["families"].items()]
+    typer.echo(f"\n{table(['family', 'adapters', *METRIC_HEADERS], rows, align='<>>>>>')}")
+    typer.echo(f"\n{METRIC_NOTE}; here the means of a family. `lorameta bank list` shows the adapters one by one.")
+
+
+@app.command("list")
+def list_adapters(bank: Name = common.EMBEDDED, as_json: common.AsJson = False, debug: common.Debug = False) -> None:
+    """List a bank's adapters and what each scores on its own task."""
+    records = common.open_bank(bank).records
+    rows = []
+    for name, record in records.items():
+        rows.append(
+            {
+                "id": name,
+                "family": record.family,
+                "description": record.description,
+                "rank": record.rank,
+                "train_rows": record.rows.get("train"),
+                **_scores(record),
+                "licence": record.licence,
+                "source": record.source,
+            }
+        )
+    if as_json:
+        common.print_json({"bank": bank, "adapters": rows})
+        return
+    from lorameta.report.table import table
+
+    shown = ["id", "family", "train_rows", *METRICS, "licence"]
+    headers = ["adapter", "family", "rows", *METRIC_HEADERS, "licence"]
+    typer.echo(table(headers, [[row[key] for key in shown] for row in rows], align="<<>>>>><"))
+    typer.echo(f"\n{len(rows)} adapters. {METRIC_NOTE}.")
+
+
+@app.command("check")
+def check(bank: Name = common.EMBEDDED, as_json: common.AsJson = False, debug: common.Debug = False) -> None:
+    """Verify every file of a bank: hashes, shapes, numbers, names.
+
+    All problems are reported at once; the exit code is 2 if there are any.
+    """
+    opened = common.open_bank(bank)
+    with waiting("checking"):
+        report = opened.check()
+    if as_json:
+        common.print_json({"bank": opened.name, **report.as_dict(), "total_seconds": common.elapsed()})
+    else:
+        for kind, lines in (("problem", report.problems), ("warning", report.warnings)):
+            for line in lines:
+                typer.echo(f"{kind}: {line}")
+        count = len(report.problems)
+        verdict = "whole" if report.ok else f"damaged: {count} problem{'s' if count > 1 else ''}"
+        read = f"{report.adapters} adapters, {report.bytes / 1e6:.1f} MB read in {common.elapsed():.1f} s"
+        typer.echo(f"The bank {opened.name} is {verdict} ({read}).")
+    if not report.ok:
+        raise typer.Exit(2)
+
+
+def _facts(bank: AdapterBank) -> dict[str, Any]:
+    """What `bank info` tells, for people and machines alike."""
+    records = bank.records.values()
+    families: dict[str, dict[str, Any]] = {}
+    for family in sorted({record.family for record in records}):
+        members = [record for record in records if record.family == family]
+        families[family] = {
+            "adapters": len(members),
+            **{metric: _mean([_scores(record)[metric] for record in members]) for metric in METRICS},
+        }
+    summaries = bank.summaries
+    return {
+        "name": bank.name,
+        "path": str(bank.path),
+        "megabytes": round(sum(file.stat().st_size for file in bank.path.rglob("*") if file.is_file()) / 1e6, 1),
+        "base_model": bank.base_model,
+        "adapters": len(bank),
+        "left_out": len(bank.manifest.left_out),
+        "ranks": dict(Counter(str(record.rank) for record in records)),
+        "targets": dict(Counter(target for record in records for target in record.targets)),
+        "licences": dict(Counter(record.licence for record in records).most_common()),
+        "summaries": [part for part in ("tokens", "sentence") if summaries.has(part)],
+        "families": families,
+    }
+
+
+def _scores(record: AdapterRecord) -> dict[str, float | None]:
+    """What base and adapter scored on the test rows of the adapter's own task; None where it was not measured."""
+    test = record.scores.get("test", {})
+    return {f"{who}_{metric}": test.get(who, {}).get(metric) for metric in ("exact_match", "rouge_l") for who in WHO}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(fmean(known), 4) if known else None
+
+
+def _several(counts: dict[str, int]) -> str:
+    """Names with their counts, the counts left out where they are all the same."""
+    if len(set(counts.values())) <= 1:
+        return ", ".join(counts)
+    return ", ".join(f"{name} ({count})" for name, count in counts.items())

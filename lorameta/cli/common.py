@@ -1,0 +1,160 @@
+"""What the verbs share: their options, how they print, how they fail."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lorameta.errors import LorametaError, LorametaWarning
+
+if TYPE_CHECKING:
+    from lorameta.bank import AdapterBank
+
+EMBEDDED = "embedded"
+STARTED = time.perf_counter()
+debugging = False
+
+
+def _set_debug(value: bool) -> bool:
+    global debugging
+    debugging = debugging or value
+    return value
+
+
+Data = Annotated[
+    Path,
+    typer.Argument(metavar="DATA", help="Your rows: a .jsonl, .json, .csv, .tsv or .parquet file.", show_default=False),
+]
+Bank = Annotated[
+    str, typer.Option("--bank", metavar="NAME", help="The bank: a directory, or the one that comes with lorameta.")
+]
+Distance = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="How datasets are compared: js, kl (on tokens), gaussian, cosine (on sentence embeddings)."
+    ),
+]
+Operator = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="How distances become weights: attentional, normalized, nearest, uniform."),
+]
+Temperature = Annotated[
+    float | None, typer.Option(metavar="T", help="0 is the nearest adapter alone, inf the uniform average.")
+]
+TopK = Annotated[int | None, typer.Option("--top-k", metavar="K", help="Keep the K largest weights only.")]
+Seed = Annotated[int, typer.Option(help="Seed of the sample of sentence embeddings.")]
+InputColumn = Annotated[
+    str | None, typer.Option("--input-column", metavar="NAME", help="The column that holds the prompt.")
+]
+OutputColumn = Annotated[
+    str | None, typer.Option("--output-column", metavar="NAME", help="The column that holds the answer.")
+]
+Encoding = Annotated[str, typer.Option(metavar="NAME", help="The text encoding of DATA.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines instead of text.")]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug", envvar="LORAMETA_DEBUG", callback=_set_debug, is_eager=True, help="Show the traceback of an error."
+    ),
+]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were set: those left out keep the default of the function they are handed to."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def flags(**options: Any) -> str:
+    """The options that were set, as one would type them after a command; a default bank needs no mention."""
+    words = []
+    for name, value in given(**options).items():
+        if (name, value) not in (("bank", EMBEDDED), ("encoding", "utf-8")):
+            words += [f"--{name.replace('_', '-')}", quoted(value)]
+    return "".join(f" {word}" for word in words)
+
+
+def file_size(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
+
+
+def open_bank(name: str) -> AdapterBank:
+    """The bank of `--bank`."""
+    from lorameta.bank import AdapterBank
+
+    return AdapterBank.open(name)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on the standard output: valid for every parser, so no NaN."""
+    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None if value != value else "inf" if value > 0 else "-inf"
+    return value
+
+
+def elapsed() -> float:
+    """Seconds since the command started."""
+    return round(time.perf_counter() - STARTED, 2)
+
+
+def peak_memory() -> int | None:
+    """Largest resident memory of this process in MB; None where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(size / 1e6 if sys.platform == "darwin" else size * 1024 / 1e6)
+
+
+def quoted(value: object) -> str:
+    """`value` as one word of a shell command."""
+    return shlex.quote(str(value))
+
+
+def use_plain_output() -> None:
+    """Never die of a character that the terminal cannot show: datasets hold every kind of text."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Our warnings as one line; those of other libraries are for developers, and shown with --debug only."""
+    if issubclass(category, LorametaWarning):
+        typer.echo(f"lorameta: warning: {message}", err=True)
+    elif debugging:
+        typer.echo(f"{category.__name__}: {message}", err=True)
+
+
+def fail(error: Exception) -> int:
+    """Print an error without its traceback and return the exit code."""
+    if isinstance(error, LorametaError):
+        typer.echo(f"lorameta: {error}", err=True)
+        return error.exit_code
+    if isinstance(error, OSError):
+        typer.echo(f"lorameta: {error}", err=True)
+        return 1
+    typer.echo(
+        f"lorameta: unexpected {type(error).__name__}: {error}\n"
+        "This is a fault of lorameta, not yours. Run it again with --debug to see where, and please report it.",
+        err=True,
+    )
+    return 1

@@ -1,0 +1,126 @@
+"""`lorameta evaluate`: the base and its adapters side by side on labelled rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lorameta.cli import common
+from lorameta.cli.progress import counting, waiting
+from lorameta.errors import BankError, UsageError, violations
+
+if TYPE_CHECKING:
+    from lorameta.adapter import Adapter
+    from lorameta.bank import AdapterBank
+    from lorameta.data import Example
+
+
+def evaluate(
+    data: common.Data,
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option("--adapter", "-a", metavar="DIR", help="A PEFT directory to score; may be given several times."),
+    ] = None,
+    bank: common.Bank = common.EMBEDDED,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Score the bank's nearest adapter and its uniform average as well.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Score the first N rows only.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Rows that are answered at once.")] = 32,
+    max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Longest answer.")] = 32,
+    input_column: common.InputColumn = None,
+    output_column: common.OutputColumn = None,
+    encoding: common.Encoding = "utf-8",
+    as_json: common.AsJson = False,
+    debug: common.Debug = False,
+) -> None:
+    """Score the base model and adapters on labelled rows, side by side.
+
+    Exact match, ROUGE-L and loss a token, on rows that no adapter should have been made from. The nearest adapter
+    of --baselines is the one nearest to DATA itself.
+    """
+    from lorameta.data import load_examples
+
+    examples = load_examples(data, input_column=input_column, output_column=output_column, encoding=encoding)
+    opened = common.open_bank(bank)
+    candidates: dict[str, Adapter | None] = {"base": None, **_read(adapter or [], opened)}
+    with waiting("loading the base model"):
+        from lorameta.evaluate import Scorer
+
+        notes = _add_baselines(candidates, examples, opened) if baselines else {}
+        scorer = Scorer(opened.base_model, batch_size=batch_size, max_new_tokens=max_new_tokens)
+        _require_same_base(candidates, opened, scorer.model)
+    chosen = examples[:limit]
+    with counting("scoring", len(chosen) * len(candidates), "rows") as progress:
+        scores = {name: scorer.score(chosen, one, progress=progress) for name, one in candidates.items()}
+    if as_json:
+        common.print_json(
+            {
+                "data": str(data),
+                "base_model": opened.base_model,
+                "scores": {name: score.as_dict() for name, score in scores.items()},
+                **notes,
+                "total_seconds": common.elapsed(),
+                "peak_memory_mb": common.peak_memory(),
+            }
+        )
+        return
+
+    from lorameta.report.scores import scores_table
+
+    typer.echo(f"Scored {len(chosen)} of {len(examples)} rows of {data} on the base of the bank {opened.name}.")
+    typer.echo(f"\n{scores_table(scores)}\n")
+    if notes:
+        typer.echo(f"nearest adapter: {notes['nearest']}, the one nearest to these {len(examples)} rows")
+    typer.echo(f"Time {common.elapsed():.1f} s, peak memory {common.peak_memory()} MB")
+
+
+def _read(directories: list[Path], bank: AdapterBank) -> dict[str, Adapter | None]:
+    """The adapters by the name of their directory, or by their whole path where two directories are named alike."""
+    from lorameta.adapter import Adapter
+
+    short = [path.resolve().name for path in directories]
+    names = [
+        name if short.count(name) == 1 and name != "base" else str(path)
+        for name, path in zip(short, directories, strict=True)
+    ]
+    if len(set(names)) < len(names):
+        raise UsageError("the same --adapter was given twice")
+    return {name: Adapter.from_pretrained(path) for name, path in zip(names, directories, strict=True)}
+
+
+def _require_same_base(candidates: Mapping[str, Adapter | None], bank: AdapterBank, model: Any) -> None:
+    """Refuse adapters that were made for another base than the bank's: by its name, or by what they change."""
+    shapes = {name: tuple(module.weight.shape) for name, module in model.named_modules() if hasattr(module, "weight")}
+    base = bank.manifest.base
+    names = {name.lower() for name in (bank.base_model, base.model, base.name or "")}
+    problems = []
+    for name, adapter in candidates.items():
+        if adapter is None:
+            continue
+        said = adapter.base_model
+        if said and not Path(said).is_absolute() and said.rstrip("/").lower() not in names:
+            problems.append(f"{name}: adapter_config.json says that it was made for {said!r}")
+        odd = [
+            f"{module} {pair.shape}, which is {shapes.get(module, 'not')} in the base"
+            for module, pair in adapter.modules.items()
+            if shapes.get(module) != pair.shape
+        ]
+        if odd:
+            problems.append(f"{name}: it changes {odd[0]}" + (f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""))
+    if problems:
+        heading = f"adapters for another base than that of the bank {bank.name}, {bank.base_model}:"
+        raise BankError(violations(problems, heading, "Leave them out, or name their own bank with --bank."))
+
+
+def _add_baselines(candidates: dict[str, Adapter | None], examples: list[Example], bank: AdapterBank) -> dict[str, str]:
+    """Add what anybody would try first: the nearest adapter alone, and the plain average of all."""
+    from lorameta.generate import generate_adapter
+
+    nearest = generate_adapter(examples, bank=bank, operator="nearest")
+    candidates["nearest adapter"] = nearest
+    candidates["uniform average"] = generate_adapter(examples, bank=bank, operator="uniform")
+    return {"nearest": next(iter(nearest.weights))}

@@ -1,0 +1,58 @@
+"""`lorameta explain`: what an adapter for these rows would be mixed from, without making it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lorameta.cli import common
+from lorameta.cli.progress import waiting
+
+
+def explain(
+    data: common.Data,
+    bank: common.Bank = common.EMBEDDED,
+    distance: common.Distance = None,
+    operator: common.Operator = None,
+    temperature: common.Temperature = None,
+    top_k: common.TopK = None,
+    seed: common.Seed = 0,
+    input_column: common.InputColumn = None,
+    output_column: common.OutputColumn = None,
+    encoding: common.Encoding = "utf-8",
+    show: Annotated[int, typer.Option(min=1, metavar="N", help="Adapters to list.")] = 20,
+    as_json: common.AsJson = False,
+    debug: common.Debug = False,
+) -> None:
+    """Show what an adapter for your rows would be mixed from.
+
+    Nothing is written. Options that are left out take the values that measured best; what was used is printed.
+    """
+    chosen = common.given(distance=distance, operator=operator, temperature=temperature, top_k=top_k)
+    columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
+    with waiting("comparing"):
+        from lorameta.generate import mix
+
+        opened = common.open_bank(bank)
+        mixture = mix(
+            data,
+            bank=opened,
+            seed=seed,
+            **columns,
+            **chosen,
+        )
+    report = mixture.report() | {"bank": opened.name}
+    if as_json:
+        common.print_json({"data": str(data), **report, "seconds": common.elapsed()})
+        return
+
+    from lorameta.report.mixture import aligned, compared, mixture_lines, weights_table
+
+    families = {name: record.family for name, record in opened.records.items()}
+    typer.echo(f"Read {mixture.rows} rows from {data}.")
+    typer.echo(compared(report, opened.name))
+    typer.echo(f"\n{weights_table(report, families, show=show)}\n")
+    typer.echo(aligned([*mixture_lines(report), ("Time", f"{common.elapsed():.1f} s")]))
+    options = common.flags(bank=bank, **chosen, **columns)
+    typer.echo(f"\nTo make the adapter:\n    lorameta generate {common.quoted(data)} -o my-adapter{options}")

@@ -1,0 +1,114 @@
+"""`lorameta generate`: rows in, a PEFT adapter directory out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lorameta.cli import common
+from lorameta.cli.progress import waiting
+from lorameta.errors import UsageError
+
+if TYPE_CHECKING:
+    from lorameta.adapter import Adapter
+
+
+def generate(
+    data: common.Data,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the adapter goes.", show_default=False)
+    ],
+    bank: common.Bank = common.EMBEDDED,
+    distance: common.Distance = None,
+    operator: common.Operator = None,
+    temperature: common.Temperature = None,
+    top_k: common.TopK = None,
+    combiner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="How the adapters are added up: delta (exact, then cut to the rank), concat, factor."
+        ),
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(min=1, metavar="R", help="Rank of the new adapter; that of the bank's by default.")
+    ] = None,
+    seed: common.Seed = 0,
+    input_column: common.InputColumn = None,
+    output_column: common.OutputColumn = None,
+    encoding: common.Encoding = "utf-8",
+    force: Annotated[bool, typer.Option("--force", help="Replace the adapter that DIR holds already.")] = False,
+    as_json: common.AsJson = False,
+    debug: common.Debug = False,
+) -> None:
+    """Make an adapter for your rows and write it as a PEFT directory.
+
+    It is mixed from the adapters of the bank, without training. Options that are left out take the values that
+    measured best; what was used is printed.
+    """
+    _check_output(output, force)
+    columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
+    with waiting("generating"):
+        from lorameta.generate import generate_adapter
+
+        opened = common.open_bank(bank)
+        adapter = generate_adapter(
+            data,
+            bank=opened,
+            rank=rank,
+            seed=seed,
+            **columns,
+            **common.given(
+                distance=distance, operator=operator, temperature=temperature, top_k=top_k, combiner=combiner
+            ),
+        )
+        adapter.save_pretrained(output)
+    if as_json:
+        report = {"data": str(data), "adapter": str(output), "base_model": adapter.base_model, **adapter.report}
+        common.print_json(report | {"total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()})
+        return
+    families = {name: record.family for name, record in opened.records.items()}
+    _print(data, output, adapter, families, common.flags(bank=bank, **columns))
+
+
+def _check_output(output: Path, force: bool) -> None:
+    """Refuse before the work what could not be written after it."""
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file; name a directory for the adapter")
+    if output.is_dir() and any(output.iterdir()):
+        if not (output / "adapter_config.json").is_file():
+            raise UsageError(f"{output} is not empty and holds no adapter; name a new directory")
+        if not force:
+            raise UsageError(f"{output} holds an adapter already; name another directory, or replace it with --force")
+
+
+def _print(data: Path, output: Path, adapter: Adapter, families: dict[str, str], options: str) -> None:
+    from lorameta.report.mixture import aligned, compared, mixture_lines, weights_table
+
+    report = adapter.report
+    typer.echo(f"Read {report['rows']} rows from {data}.")
+    typer.echo(compared(report, report["bank"]))
+    typer.echo(f"\n{weights_table(report, families)}\n")
+    steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report["seconds"].items())
+    size = sum(path.stat().st_size for path in output.iterdir())
+    facts = [
+        *mixture_lines(report),
+        ("Time", f"{common.elapsed():.1f} s  ({steps})"),
+        ("Peak memory", f"{common.peak_memory()} MB"),
+        (
+            "Adapter",
+            f"{output}  (rank {adapter.rank}, {adapter.num_parameters:,} parameters, {common.file_size(size)})",
+        ),
+    ]
+    typer.echo(aligned(facts))
+    typer.echo(
+        f"""
+Next, score it on rows that it has not seen:
+    lorameta evaluate TEST.jsonl --adapter {common.quoted(output)}{options}
+or load it in Python:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+    base = AutoModelForCausalLM.from_pretrained({adapter.base_model!r})
+    model = PeftModel.from_pretrained(base, {str(output)!r})"""
+    )

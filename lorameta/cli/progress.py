@@ -1,0 +1,47 @@
+"""Progress on the standard error: only in a terminal, and only for work that takes longer than two seconds."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+DELAY = 2.0
+
+
+@contextmanager
+def waiting(doing: str) -> Iterator[None]:
+    """Show what is being done and for how long, while the body runs in one piece."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    done, start = threading.Event(), time.monotonic()
+
+    def tick() -> None:
+        pause = DELAY
+        while not done.wait(pause):
+            pause = 1.0
+            sys.stderr.write(f"\r{doing} ... {time.monotonic() - start:.0f} s")
+            sys.stderr.flush()
+        if pause != DELAY:
+            sys.stderr.write("\r" + " " * (len(doing) + 16) + "\r")
+            sys.stderr.flush()
+
+    clock = threading.Thread(target=tick, daemon=True)
+    clock.start()
+    try:
+        yield
+    finally:
+        done.set()
+        clock.join()
+
+
+@contextmanager
+def counting(doing: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    """Show a bar that the returned function moves on."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=doing, unit=f" {unit}", delay=DELAY, disable=None, leave=False) as line:
+        yield line.update

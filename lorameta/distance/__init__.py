@@ -1,0 +1,71 @@
+"""Distances: the summary of one dataset and those of a bank in, one number for every adapter out.
+
+``js`` and ``kl`` compare token histograms, ``gaussian`` and ``cosine`` sentence embeddings. To add one, write a pure
+function of arrays in a file of its own, wrap it in a `Distance`, and name it in `DISTANCES`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lorameta.distance.cosine import COSINE
+from lorameta.distance.gaussian import GAUSSIAN
+from lorameta.distance.js import JS
+from lorameta.distance.kl import KL
+from lorameta.distance.registry import Distance
+from lorameta.encoder.summary import DatasetSummary, Summaries
+from lorameta.errors import BankError, UsageError, violations
+
+DISTANCES: dict[str, Distance] = {distance.name: distance for distance in (JS, KL, GAUSSIAN, COSINE)}
+
+__all__ = ["DISTANCES", "Distance", "distances"]
+
+
+def distances(target: DatasetSummary, bank: Summaries, name: str) -> np.ndarray:
+    """How far a dataset is from each dataset behind a bank.
+
+    Parameters
+    ----------
+    target : DatasetSummary
+    bank : Summaries
+        Made with the same tokenizer or sentence model as `target`.
+    name : str
+        A key of `DISTANCES`.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float64
+        Finite, at least 0, in the order of ``bank.ids``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such distance, or `target` lacks the part that it reads or holds NaN in it.
+    BankError
+        If the bank lacks that part, has it in another shape, or a distance is not finite.
+    """
+    if name not in DISTANCES:
+        raise UsageError(f"unknown distance {name!r}; there are {', '.join(DISTANCES)}")
+    distance = DISTANCES[name]
+    _check(target, bank, distance.needs)
+    found = np.asarray(distance.function(target, bank), dtype=np.float64)
+    if found.shape != (len(bank),):
+        raise UsageError(f"the distance {name!r} gave the shape {found.shape} for a bank of {len(bank)} adapters")
+    bad = ~((found >= 0) & (found < np.inf))
+    if bad.any():
+        listed = [f"{bank.ids[i]}: {found[i]}" for i in np.flatnonzero(bad)]
+        raise BankError(violations(listed, f"the distance {name!r} to these adapters is no number from 0 up:"))
+    return found
+
+
+def _check(target: DatasetSummary, bank: Summaries, part: str) -> None:
+    """Both sides have `part`, and have it from the same tokenizer or model as far as its size tells."""
+    if not all(np.isfinite(value).all() for value in target.part(part)):
+        raise UsageError("the summary of this dataset holds NaN or infinite numbers; encode the dataset again")
+    ours, theirs = target.part(part)[0].shape[-1], bank.part(part)[0].shape[-1]
+    if ours != theirs:
+        if part == "tokens":
+            what, remedy = "tokens in its vocabulary", "count with the tokenizer of the bank's base model"
+        else:
+            what, remedy = "numbers in an embedding", f"embed with the bank's sentence model, {bank.sentence_model}"
+        raise BankError(f"the dataset's summary has {ours} {what}, the bank's {theirs}: {remedy}")

@@ -1,0 +1,41 @@
+"""The Kullback-Leibler divergence of token histograms."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lorameta.distance.densities import SMOOTHING, densities, on_token_counts
+from lorameta.distance.registry import Distance
+
+
+def kl(target: np.ndarray, bank: np.ndarray, smoothing: float = SMOOTHING) -> np.ndarray:
+    """KL(target ‖ bank) = Σ_t p(t) ln(p(t) / q(t)), in nats.
+
+    Large where the bank's dataset lacks tokens that the target has: it asks how badly the bank's dataset explains the
+    target. Not symmetric, and without the triangle inequality.
+
+    Parameters
+    ----------
+    target : numpy.ndarray of shape (V,)
+        Token counts of the dataset.
+    bank : numpy.ndarray of shape (N, V)
+        Token counts of the bank's datasets.
+    smoothing : float
+        ε of :func:`lorameta.distance.densities`. It bounds the result by ln(1 + 1/ε), 23 for 1e-10.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float64
+        At least 0, and 0 where the histograms are proportional.
+
+    References
+    ----------
+    Kullback and Leibler, On information and sufficiency, Ann. Math. Statist. 22 (1951).
+    Direction and smoothing: the code of arXiv 2507.01806 (which does not normalise after smoothing).
+    """
+    p, q = densities(target, smoothing), densities(bank, smoothing)
+    # Σ p ln(p/q) = Σ (p ln(p/q) - p + q), whose terms are all non-negative: rounding cannot make the sum negative.
+    return np.maximum(p * np.log(p / q) - p + q, 0.0).sum(axis=-1)
+
+
+KL = Distance("kl", "tokens", on_token_counts(kl), metric=False, doc="Kullback-Leibler divergence of token histograms")

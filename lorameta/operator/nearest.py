@@ -1,0 +1,24 @@
+"""The nearest adapter alone: the baseline that any mixing has to beat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def nearest(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
+    """All weight on the smallest distance; among equals, on the first.
+
+    Parameters
+    ----------
+    distances : numpy.ndarray of shape (N,), finite
+    temperature : float
+        Ignored; every operator takes it.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float64
+        A unit vector.
+    """
+    weights = np.zeros(len(distances))
+    weights[np.argmin(distances)] = 1.0
+    return weights

@@ -1,0 +1,39 @@
+"""The normalized operator: softmin of the standardised distances."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lorameta.operator.softmin import softmin
+
+
+def normalized(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
+    """w = softmin(z / T) with z = (d - mean d) / std d over the row of distances.
+
+    Unit and spread of the distance no longer matter: d and a d + b (a > 0) give the same weights, and T counts
+    standard deviations.
+
+    Parameters
+    ----------
+    distances : numpy.ndarray of shape (N,), finite
+    temperature : float
+        In [0, inf], see :func:`lorameta.operator.softmin.softmin`.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float64
+        On the simplex; uniform if all distances are equal (up to rounding).
+
+    References
+    ----------
+    "Normalized" in arXiv 2507.01806, there with T = 1. The paper's code standardises each row together with the
+    dataset's distance 0 to itself; a dataset that is not of the bank has no such entry, so here it is left out.
+    """
+    distances = np.asarray(distances, dtype=np.float64)
+    # Scaled to [-1, 1] first, so that no square overflows or vanishes.
+    scaled = distances / (np.abs(distances).max() or 1.0)
+    centred = scaled - scaled.mean()
+    std = float(np.sqrt(np.square(centred).mean()))
+    # Distances that differ by rounding only are equal; their z-scores would be noise.
+    equal = std <= 8 * np.finfo(np.float64).eps
+    return softmin(np.zeros_like(centred) if equal else centred / std, temperature)

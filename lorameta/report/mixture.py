@@ -1,0 +1,88 @@
+"""The mixture behind an adapter in plain text: which adapters, how near, with what weight, at what error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from lorameta.report.table import bar, table
+
+BAR_CELLS = 20
+
+DISTANCE_NAMES = {
+    "js": "the Jensen-Shannon divergence of their tokens",
+    "kl": "the Kullback-Leibler divergence of their tokens",
+    "gaussian": "the Bures-Wasserstein distance of their sentence embeddings",
+    "cosine": "the cosine distance of their mean sentence embeddings",
+}
+
+
+def weights_table(report: Mapping[str, Any], families: Mapping[str, str], *, show: int = 10) -> str:
+    """The first adapters of a mixture with distance and weight, weights also as bars.
+
+    Parameters
+    ----------
+    report : mapping
+        ``Mixture.report()`` or ``Adapter.report``: its ``distances`` come largest weight first.
+    families : mapping of adapter id to family
+    show : int
+        Rows at most; a last line says what the others weigh together.
+
+    Returns
+    -------
+    str
+    """
+    weights: Mapping[str, float] = report["weights"]
+    distances: Mapping[str, float] = report["distances"]
+    shown = list(distances)[:show]
+    largest = max(weights.values())
+    rows = [
+        [
+            name,
+            families.get(name, ""),
+            f"{distances[name]:.4f}",
+            f"{weights.get(name, 0.0):.3f}",
+            bar(weights.get(name, 0.0) / largest, cells=BAR_CELLS),
+        ]
+        for name in shown
+    ]
+    lines = [table(["adapter", "family", "distance", "weight", ""], rows, align="<<>><")]
+    rest = [name for name in distances if name not in shown]
+    if rest:
+        lines.append(f"and {len(rest)} more with a weight of {sum(weights.get(n, 0.0) for n in rest):.3f} in all")
+    return "\n".join(lines)
+
+
+def mixture_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Label and value of what one wants to know about a mixture beside its weights."""
+    weights = report["weights"]
+    options = [f"operator {report['operator']}", f"temperature {report['temperature']:g}"]
+    if report.get("top_k") is not None:
+        options.append(f"top {report['top_k']}")
+    lines = [
+        ("Weights by", ", ".join(options)),
+        ("Adapters in the mixture", f"{len(weights)} of {len(report['distances'])}"),
+        ("Effective number", f"{report['effective_number']:.1f}  (1 / sum of squared weights)"),
+    ]
+    errors = report.get("truncation_error")
+    if errors is not None:
+        values = list(errors.values()) or [0.0]
+        cut = f"cut to rank {report['rank']} by {report['combiner']}"
+        lines.append(("Truncation error", f"{fmean(values):.3f} on average, {max(values):.3f} at most  ({cut})"))
+    return lines
+
+
+def aligned(lines: list[tuple[str, str]]) -> str:
+    """Labels and values in two columns."""
+    width = max(len(label) for label, _ in lines)
+    return "\n".join(f"{label.ljust(width)}  {value}" for label, value in lines)
+
+
+def compared(report: Mapping[str, Any], bank: str) -> str:
+    """One sentence: with what the dataset was compared, and by which distance."""
+    name = report["distance"]
+    meaning = DISTANCE_NAMES.get(name)
+    return f'Compared with the {len(report["distances"])} adapters of the bank "{bank}" by ' + (
+        f"{meaning} ({name})." if meaning else f"the distance {name}."
+    )

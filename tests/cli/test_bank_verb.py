@@ -1,0 +1,75 @@
+"""`lorameta bank`: info, list and check tell the same of a bank to people and to machines."""
+
+import json
+import shutil
+
+import pytest
+
+
+def test_info_counts_families_and_licences(lorameta, tiny_bank):
+    facts = lorameta("bank", "info", tiny_bank, "--json").json
+    assert facts["adapters"] == 4
+    assert facts["left_out"] == 1
+    assert facts["ranks"] == {"4": 4}
+    assert facts["targets"] == {"k_proj": 4, "q_proj": 4, "v_proj": 4}
+    assert facts["licences"] == {"CC0-1.0": 4}
+    assert facts["summaries"] == ["tokens", "sentence"]
+    assert {name: family["adapters"] for name, family in facts["families"].items()} == {"facts": 3, "words": 1}
+    text = lorameta("bank", "info", tiny_bank).out
+    assert "4 (rank 4, on k_proj, q_proj, v_proj)" in text
+    assert str(tiny_bank) in text
+
+
+def test_list_has_every_adapter_with_its_scores(lorameta, tiny_bank):
+    listed = lorameta("bank", "list", tiny_bank, "--json").json["adapters"]
+    assert {row["id"] for row in listed} == {"animal_sound", "thing_colour", "number_word", "opposite"}
+    assert {row["adapter_exact_match"] for row in listed} == {0.8}
+    text = lorameta("bank", "list", tiny_bank).out
+    assert all(row["id"] in text for row in listed)
+
+
+def test_a_bank_without_scores_can_be_shown(lorameta, tiny_bank, tmp_path):
+    bank = tmp_path / "bank"
+    shutil.copytree(tiny_bank, bank)
+    manifest = json.loads((bank / "bank.json").read_text())
+    for record in manifest["adapters"]:
+        record["scores"] = {}
+    (bank / "bank.json").write_text(json.dumps(manifest))
+    for verb in ("info", "list"):
+        result = lorameta("bank", verb, bank)
+        assert result.code == 0, result.err
+        assert "-" in result.out
+
+
+def test_check_finds_a_whole_bank_whole(lorameta, tiny_bank):
+    result = lorameta("bank", "check", tiny_bank)
+    assert result.code == 0
+    assert "is whole (4 adapters" in result.out
+    report = lorameta("bank", "check", tiny_bank, "--json").json
+    assert report["ok"] is True
+    assert report["problems"] == []
+
+
+def test_check_lists_all_problems_and_ends_with_2(lorameta, tiny_bank, tmp_path):
+    bank = tmp_path / "bank"
+    shutil.copytree(tiny_bank, bank)
+    for task in ("opposite", "number_word"):
+        (bank / "adapters" / task / "adapter_model.safetensors").write_bytes(b"")
+    result = lorameta("bank", "check", bank, "--json")
+    assert result.code == 2
+    assert result.json["ok"] is False
+    text = "\n".join(result.json["problems"])
+    assert "opposite" in text
+    assert "number_word" in text
+
+
+@pytest.mark.parametrize("verb", ["info", "list", "check"])
+def test_a_missing_or_broken_bank_is_named(lorameta, tmp_path, verb):
+    result = lorameta("bank", verb, tmp_path / "nowhere")
+    assert result.code == 2
+    assert "nowhere" in result.err
+    (tmp_path / "bank.json").write_text("{")
+    result = lorameta("bank", verb, tmp_path)
+    assert result.code == 2
+    assert "bank.json" in result.err
+    assert "Traceback" not in result.err

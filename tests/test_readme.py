@@ -1,0 +1,71 @@
+"""Every command and every Python block of the README runs, here on the miniature bank."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^    (lorameta .+)$", README, flags=re.MULTILINE)
+BLOCKS = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture
+def clone(tmp_path, tiny_bank, monkeypatch):
+    """A working directory like the root of a clone, whose embedded bank is the miniature one."""
+    (tmp_path / "lorameta").symlink_to(ROOT / "lorameta")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lorameta.bank.bank.embedded_path", lambda: tiny_bank)
+    return tmp_path
+
+
+def test_the_commands_run_one_after_the_other(clone, lorameta):
+    assert {shlex.split(command)[1] for command in COMMANDS} == {"explain", "generate", "evaluate", "bank"}
+    for command in COMMANDS:
+        words = shlex.split(command)[1:]
+        words += ["--limit", "2", "--max-new-tokens", "2"] if words[0] == "evaluate" else []
+        result = lorameta(*words)
+        assert result.code == 0, f"{command}\n{result.err}"
+
+
+def test_the_python_blocks_run_one_after_the_other(clone, monkeypatch):
+    assert len(BLOCKS) == 3
+    from lorameta import evaluate
+
+    def quick(examples, *arguments):
+        return evaluate(examples[:2], *arguments, max_new_tokens=2)
+
+    monkeypatch.setattr("lorameta.evaluate", quick, raising=False)
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for document in ("README.md", "CONTRIBUTING.md", "adapter_bank/recipe/README.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for target in re.findall(r"(?:^    |`)make (\w+)", text, flags=re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"{document}: make {target}"
+
+
+def test_the_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_verb_and_every_extra_is_described():
+    for name in ("explain", "generate", "evaluate", "bank info", "bank list", "bank check"):
+        assert f"| `{name}` |" in README
+    extras = re.findall(
+        r"^(\w+) = \[",
+        (ROOT / "pyproject.toml")
+        .read_text(encoding="utf-8")
+        .split("[project.scripts]")[0]
+        .split("[project.optional-dependencies]")[1],
+        flags=re.MULTILINE,
+    )
+    assert extras
+    for extra in extras:
+        assert f"| `{extra}` |" in README
