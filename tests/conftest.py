@@ -285,7 +285,10 @@ def _write_summaries(bank: Path, rng: np.random.Generator) -> str:
         residual = float((values[8:] ** 2).sum())
         summaries.append(DatasetSummary(ROWS, counts, sample.mean(axis=0), factor, residual, sample))
     stacked = Summaries.from_list(
-        tuple(TASKS), summaries, tokenizer_hash=encoder.tokenizer_hash, sentence_model="sentence-transformers/all-MiniLM-L6-v2"
+        tuple(TASKS),
+        summaries,
+        tokenizer_hash=encoder.tokenizer_hash,
+        sentence_model="sentence-transformers/all-MiniLM-L6-v2",
     )
     stacked.save(bank / "summaries.safetensors")
     return encoder.tokenizer_hash

@@ -39,7 +39,7 @@ def random_adapter(base: str, size: float) -> Adapter:
             size,
         )
         for name, layer in model.named_modules()
-        if name.endswith("q_proj") or name.endswith("down_proj")
+        if name.endswith(("q_proj", "down_proj"))
     }
     return Adapter(modules, base)
 

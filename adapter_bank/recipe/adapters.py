@@ -1,8 +1,8 @@
 """Step 4: one LoRA adapter a task, trained by gradient descent with the loss on the answers only.
 
 Every adapter starts from the same A (the seed is set before PEFT initialises it) and has the same rank and targets.
-Resumable: a task with finished facts in the work folder is skipped. `--trial` trains without touching the bank and
-prints validation losses, for choosing the hyperparameters.
+Resumable: a task in the bank, or with finished facts in the work folder, is skipped. `--trial` trains without touching
+the bank and prints validation losses, for choosing the hyperparameters.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from tasks import BANK, SEED, WORK, bank_tasks, load_rows, split_rows
-
+from tasks import BANK, SEED, WORK, bank_tasks, base_hash, finished, in_the_bank, load_rows, split_rows
 
 
 @dataclass(frozen=True)
@@ -116,6 +115,7 @@ def train_one(data: Path, task: dict, settings: Settings, base: Path, threads: i
             best = (history[-1], epoch, {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad})
     facts = {
         "id": task["id"],
+        "base_sha256": base_hash(),
         "settings": asdict(settings) | {"targets": list(settings.targets)},
         "steps": steps,
         "best_epoch": best[1],
@@ -163,7 +163,9 @@ def main() -> None:
     tasks = [t for t in by_family(bank_tasks(arguments.data)) if not arguments.tasks or t["id"] in arguments.tasks]
     (WORK / "adapters").mkdir(parents=True, exist_ok=True)
     if not arguments.trial:
-        tasks = [t for t in tasks if not (WORK / "adapters" / f"{t['id']}.json").exists()]
+        done = in_the_bank()
+        done |= finished()
+        tasks = [task for task in tasks if task["id"] not in done]
     begun = time.time()
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         jobs = [

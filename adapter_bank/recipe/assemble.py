@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
-from tasks import BANK, SEED, WORK, bank_tasks, base_tasks, load_rows, split_rows
+from tasks import BANK, SEED, WORK, bank_tasks, base_tasks, finished, in_the_bank, load_rows, split_rows
 
-from lorameta.bank import AdapterRecord, BaseRecord, write_bank
+from lorameta.bank import AdapterBank, AdapterRecord, BaseRecord, write_bank
 from lorameta.data import load_examples
 from lorameta.encoder import SentenceEncoder, Summaries, TokenEncoder, merge
 
@@ -82,17 +81,23 @@ def main() -> None:
     tasks = {task["id"]: task for task in bank_tasks(data)}
     tokens, sentences = TokenEncoder(BANK / "base"), SentenceEncoder(max_rows=EMBEDDED_ROWS)
     records, left_out, summaries = [], [], {}
-    shutil.rmtree(BANK / "adapters", ignore_errors=True)
-    for path in sorted((WORK / "adapters").glob("*.json")):
-        facts = json.loads(path.read_text())
+    fresh = finished()
+    kept = [record for name, record in in_the_bank().items() if name not in fresh]
+    if kept:
+        bank = AdapterBank.open(BANK)
+        left_out = [record for record in kept if "reason" in record]
+        records = [bank.records[record["id"]] for record in kept if "reason" not in record]
+        summaries = {record.id: bank.summaries[record.id] for record in records}
+    for facts in fresh.values():
         task = tasks[facts["id"]]
         if reason := reason_to_leave_out(task, facts):
+            shutil.rmtree(BANK / "adapters" / task["id"], ignore_errors=True)
             left_out.append({"id": task["id"], "reason": reason})
             continue
         target = BANK / "adapters" / task["id"]
-        target.mkdir(parents=True)
+        target.mkdir(parents=True, exist_ok=True)
         for name in ("adapter_config.json", "adapter_model.safetensors"):
-            shutil.copyfile(path.with_suffix("") / name, target / name)
+            shutil.copyfile(WORK / "adapters" / task["id"] / name, target / name)
         summaries[task["id"]] = summarise(data, task["id"], tokens, sentences)
         training = {k: facts[k] for k in ("settings", "steps", "best_epoch", "validation_loss", "train_seconds")}
         records.append(
@@ -108,6 +113,10 @@ def main() -> None:
                 scores=facts["scores"],
             )
         )
+    records.sort(key=lambda record: record.id)
+    for folder in (BANK / "adapters").iterdir():  # what is left of a bank of another base
+        if folder.name not in summaries:
+            shutil.rmtree(folder)
     stacked = Summaries.from_list(
         list(summaries), summaries.values(), tokenizer_hash=tokens.tokenizer_hash, sentence_model=sentences.model
     )

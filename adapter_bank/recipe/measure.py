@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from pathlib import Path
 
 import prompts
-from tasks import BANK, SEED, WORK, bank_tasks, base_tasks, load_corpus, load_rows, split_rows
+from tasks import BANK, SEED, WORK, bank_tasks, base_hash, base_tasks, load_corpus, load_rows, split_rows
 
 from lorameta.data import Example, load_examples
 from lorameta.evaluate import Scorer
+
+sys.path.append(str(BANK.parent / "benchmarks"))
+from common import stamp
 
 PROMPTS_AN_OPERATION = 60
 ROWS_A_TASK = 40
@@ -29,7 +33,8 @@ def measure(data: Path, base: Path) -> dict:
     for operation in prompts.OPERATIONS:
         pairs = [prompts.draw(operation, material)[0] for _ in range(PROMPTS_AN_OPERATION)]
         operations[operation.__name__] = scorer.score([Example(p, (a,)) for p, a in pairs]).as_dict()
-    result = {
+    result = stamp({"data": data}) | {
+        "base_sha256": base_hash(),
         "skills_exact_match": {
             skill: rounded_mean([operations[op.__name__]["exact_match"] for op in members])
             for skill, members in prompts.SKILLS.items()
@@ -69,7 +74,12 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--base", type=Path, default=BANK / "base")
     parser.add_argument("--out", type=Path, default=BANK.parent / "benchmarks" / "results" / "base.json")
+    parser.add_argument("--again", action="store_true", help="even if this base was measured")
     arguments = parser.parse_args()
+    measured = json.loads(arguments.out.read_text())["base_sha256"] if arguments.out.exists() else None
+    if measured == base_hash() and not arguments.again:
+        print(f"{arguments.out} is of this base; --again measures it anew")
+        raise SystemExit(0)
     result = measure(arguments.data, arguments.base)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -172,13 +172,17 @@ def rate(step: int, steps: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=1550)
     parser.add_argument("--batch", type=int, default=40, help="windows of 256 tokens a step, half of them text")
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--stop-after", type=int, help="stop after this many steps of this run, for timing")
+    parser.add_argument("--again", action="store_true", help="even if there is a base")
     arguments = parser.parse_args()
+    if (BANK / "base" / "model.safetensors").exists() and not arguments.again:
+        print("there is a base; --again trains a new one")
+        return
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     torch.manual_seed(SEED)

@@ -61,6 +61,28 @@ def split_rows(rows: list[dict]) -> dict[str, list[dict]]:
     return parts
 
 
+def base_hash() -> str:
+    """SHA-256 of the base's weights: what everything after step 2 belongs to."""
+    return hashlib.sha256((BANK / "base" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def in_the_bank() -> dict[str, dict]:
+    """Records of the bank as it is, by id; none if there is no bank, or if it is one of another base."""
+    path = BANK / "bank.json"
+    if not path.exists():
+        return {}
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    if manifest["base"]["sha256"].get("model.safetensors") != base_hash():
+        return {}
+    return {record["id"]: record for record in [*manifest["adapters"], *manifest["left_out"]]}
+
+
+def finished() -> dict[str, dict]:
+    """Facts of the adapters of this base that wait in the work folder, by task."""
+    found = (json.loads(path.read_text()) for path in sorted((WORK / "adapters").glob("*.json")))
+    return {facts["id"]: facts for facts in found if facts["base_sha256"] == base_hash()}
+
+
 def prompt_text(prompt: str) -> str:
     """The text a task prompt carries behind its definition: what must not leak from the bank into the base."""
     body = prompt.split("\n\nInput: ", 1)[-1]

@@ -52,7 +52,11 @@ def train_tokenizer(data: Path) -> PreTrainedTokenizerFast:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--again", action="store_true", help="even if there is one")
     arguments = parser.parse_args()
+    if (BANK / "base" / "tokenizer.json").exists() and not arguments.again:
+        print("there is a tokenizer; --again makes a new one")
+        raise SystemExit(0)
     tokenizer = train_tokenizer(arguments.data)
     tokenizer.save_pretrained(BANK / "base")
     print(f"{len(tokenizer)} tokens in {BANK / 'base'}")

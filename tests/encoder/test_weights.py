@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from lorameta.encoder import weights
