@@ -39,7 +39,7 @@ def info(bank: Name = common.EMBEDDED, as_json: common.AsJson = False, debug: co
         ("Base model", facts["base_model"]),
         ("Adapters", f"{facts['adapters']} (rank {_several(facts['ranks'])}, on {_several(facts['targets'])})"),
         ("Left out", f"{facts['left_out']} (bank.json says why)"),
-        ("Compared by", ", ".join(facts["summaries"])),
+        ("Summaries", ", ".join(facts["summaries"])),
         ("Licences", _several(facts["licences"])),
     ]
     typer.echo(aligned([line for line in lines if line[1]]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,6 +53,7 @@ def generate(
     columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
     with waiting("generating"):
         from lorameta.generate import generate_adapter
+        from lorameta.report.card import card
 
         opened = common.open_bank(bank)
         adapter = generate_adapter(
@@ -63,13 +66,28 @@ def generate(
                 distance=distance, operator=operator, temperature=temperature, top_k=top_k, combiner=combiner
             ),
         )
-        adapter.save_pretrained(output)
+        adapter.save_pretrained(output, card=card(adapter, run=_run()))
     if as_json:
         report = {"data": str(data), "adapter": str(output), "base_model": adapter.base_model, **adapter.report}
         common.print_json(report | {"total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()})
         return
     families = {name: record.family for name, record in opened.records.items()}
     _print(data, output, adapter, families, common.flags(bank=bank, **columns))
+
+
+def _run() -> dict[str, str]:
+    """What the card says of this run."""
+    from importlib.metadata import version
+
+    from lorameta import __version__
+
+    others = ("numpy", "safetensors", "tokenizers")
+    return {
+        "Command": f"`{shlex.join(['lorameta', *sys.argv[1:]])}`",
+        "Versions": ", ".join([f"lorameta {__version__}", *(f"{name} {version(name)}" for name in others)]),
+        "Time": f"{common.elapsed():.1f} s",
+        "Peak memory": f"{common.peak_memory()} MB",
+    }
 
 
 def _check_output(output: Path, force: bool) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from lorameta.report.table import bar, table
+from lorameta.report.table import bar, table, terminal_width
 
 BAR_CELLS = 20
 
@@ -74,9 +75,14 @@ def mixture_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def aligned(lines: list[tuple[str, str]]) -> str:
-    """Labels and values in two columns."""
-    width = max(len(label) for label, _ in lines)
-    return "\n".join(f"{label.ljust(width)}  {value}" for label, value in lines)
+    """Labels and values in two columns; a value that is too long for the terminal goes on below itself."""
+    indent = max(len(label) for label, _ in lines) + 2
+    width = max(terminal_width() - indent, 20)
+    shown = []
+    for label, value in lines:
+        first, *others = textwrap.wrap(value, width, break_long_words=False, break_on_hyphens=False) or [""]
+        shown += [label.ljust(indent) + first, *(" " * indent + line for line in others)]
+    return "\n".join(line.rstrip() for line in shown)
 
 
 def compared(report: Mapping[str, Any], bank: str) -> str:

@@ -1,0 +1,66 @@
+"""The bank that comes with lorameta: whole, spread over all families, and of use to a dataset it never saw."""
+
+from __future__ import annotations
+
+import pytest
+
+from lorameta import examples
+from lorameta.bank import AdapterBank
+from lorameta.data import load_examples
+from lorameta.encoder import TokenEncoder
+
+FAMILIES = {
+    "acceptability", "analogy", "arithmetic", "characters", "dialogue_act", "emotion", "entity", "intent", "knowledge",
+    "lexical_relation", "list_selection", "morphology", "part_of_speech", "question", "reasoning", "rewriting",
+    "sentiment", "similarity", "slot_extraction", "sound", "spelling", "style", "topic", "word_translation",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bank() -> AdapterBank:
+    return AdapterBank.open("embedded")
+
+
+def test_every_file_is_what_the_manifest_says(bank):
+    report = bank.check()
+    assert report.ok, report.problems
+
+
+def test_it_is_spread_over_the_families_and_every_adapter_beats_the_base_on_validation(bank):
+    assert len(bank) >= 40
+    tried = {record.family for record in bank.records.values()}
+    assert len(FAMILIES - tried) <= 1, FAMILIES - tried  # arithmetic may have nothing that a small base can learn
+    for record in bank.records.values():
+        base, adapter = record.scores["validation"]["base"], record.scores["validation"]["adapter"]
+        assert adapter["loss"] < base["loss"], record.id
+        assert record.licence, record.id
+        assert record.source["commit"], record.id
+    assert all(entry["reason"] for entry in bank.manifest.left_out)
+
+
+def test_it_shares_no_task_with_its_base(bank):
+    assert not set(bank.manifest.recipe["base_tasks"]) & set(bank.ids)
+
+
+def test_all_adapters_started_from_one_A(bank):
+    """Trained adapters keep most of the A they started from, so A's of one start point the same way."""
+    first, second = (bank[name].modules for name in (bank.ids[0], bank.ids[-1]))
+    for module, pair in first.items():
+        A, other = pair.A.ravel(), second[module].A.ravel()
+        assert A @ other / ((A @ A) * (other @ other)) ** 0.5 > 0.3
+
+
+def test_the_tokenizer_is_the_one_the_summaries_were_made_with(bank):
+    assert TokenEncoder(bank.tokenizer_path).tokenizer_hash == bank.summaries.tokenizer_hash
+
+
+def test_the_demo_dataset_gains_from_it(bank):
+    pytest.importorskip("peft")
+    from lorameta.evaluate import evaluate
+    from lorameta.generate import generate_adapter
+
+    train, test = (load_examples(examples.path(f"helpdesk_{part}.jsonl")) for part in ("train", "test"))
+    adapters = {"base": None, "uniform": generate_adapter(train, operator="uniform"), "mine": generate_adapter(train)}
+    scores = evaluate(test, bank.base_model, adapters)
+    assert scores["mine"].exact_match > scores["base"].exact_match + 0.1
+    assert scores["mine"].loss < min(scores["base"].loss, scores["uniform"].loss)
