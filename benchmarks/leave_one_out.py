@@ -204,12 +204,20 @@ def main() -> None:
     parser.add_argument("--bank", default="embedded")
     parser.add_argument("--part", choices=("validation", "test"), default="test")
     parser.add_argument("--limit", type=int, help="rows a task at most")
-    parser.add_argument("--methods", nargs="*", help="only those whose name begins so; base and own adapter always")
+    parser.add_argument(
+        "--methods", nargs="*", help="only these, or whose names begin so; both ends and the default always"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     bank = AdapterBank.open(arguments.bank)
+    names = {m.name for m in SWEEP}
     methods = [
-        m for m in SWEEP if m in ENDS or not arguments.methods or any(m.name.startswith(p) for p in arguments.methods)
+        m
+        for m in SWEEP
+        if m in ENDS
+        or m.name == default_method()
+        or not arguments.methods
+        or any(m.name == p if p in names else m.name.startswith(p) for p in arguments.methods)
     ]
     content = hashlib.sha256(
         "".join([*(bank.records[i].sha256 for i in bank.ids), arguments.part, str(arguments.limit)]).encode()
@@ -233,8 +241,8 @@ def main() -> None:
                 file.writelines(json.dumps(row) + "\n" for row in new)
             left = (time.time() - begun) / done * (len(jobs) - done)
             print(f"{done}/{len(jobs)} {new[0]['task']}, about {math.ceil(left / 60)} min left", file=sys.stderr)
-    names = {m.name for m in methods}
-    rows = [row for row in rows if row["method"] in names]
+    chosen = {m.name for m in methods}
+    rows = [row for row in rows if row["method"] in chosen]
     result = stamp(vars(arguments)) | {
         "bank": {"name": bank.name, "content": content},
         "part": arguments.part,

@@ -70,8 +70,7 @@ def write_directory(directory: str | os.PathLike[str], files: Mapping[str, bytes
         The directory cannot be written; the old one is intact.
     """
     target = Path(directory).expanduser().resolve()
-    if target.exists():
-        _refuse_foreign(target, files)
+    _refuse_foreign(target, files)
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,9 +87,14 @@ def write_directory(directory: str | os.PathLike[str], files: Mapping[str, bytes
 
 
 def _refuse_foreign(target: Path, files: Mapping[str, bytes]) -> None:
-    if not target.is_dir():
-        raise UsageError(f"{target} is a file; give a directory that is new, empty, or one written here before")
-    foreign = sorted(entry.name for entry in target.iterdir() if entry.name not in files or entry.is_dir())
+    try:
+        with os.scandir(target) as entries:  # one look: another writer may be moving the directory at this moment
+            foreign = sorted(entry.name for entry in entries if entry.name not in files or entry.is_dir())
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        message = f"{target} is a file; give a directory that is new, empty, or one written here before"
+        raise UsageError(message) from None
     if foreign:
         listed = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
         raise UsageError(
