@@ -119,6 +119,12 @@ class Material:
     def sentence(self) -> str:
         return self.rng.choice(self.sentences)
 
+    def sentence_of_content(self) -> tuple[str, list[str]]:
+        """A sentence with at least one content word, and its content words."""
+        while not (found := self.content_words(text := self.sentence())):
+            pass
+        return text, found
+
     def word(self) -> str:
         return self.rng.choice(self.content)
 
@@ -195,11 +201,7 @@ def choose_word_for_example(rng: random.Random, m: Material) -> tuple[str, Sampl
 
 def choose_gap(rng: random.Random, m: Material) -> tuple[str, Sampler]:
     def sample() -> tuple[str, str]:
-        while True:
-            text = m.sentence()
-            found = m.content_words(text)
-            if found:
-                break
+        text, found = m.sentence_of_content()
         word = rng.choice(found)
         options = [word, *m.distinct(rng.randint(1, 4))]
         rng.shuffle(options)
@@ -210,11 +212,7 @@ def choose_gap(rng: random.Random, m: Material) -> tuple[str, Sampler]:
 
 def choose_mentioned(rng: random.Random, m: Material) -> tuple[str, Sampler]:
     def sample() -> tuple[str, str]:
-        while True:
-            text = m.sentence()
-            found = m.content_words(text)
-            if found:
-                break
+        text, found = m.sentence_of_content()
         word = rng.choice(found)
         options = [word, *m.distinct(rng.randint(1, 5))]
         rng.shuffle(options)
