@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def stamp(arguments: dict[str, Any] | None = None) -> dict[str, Any]:
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
     return {
-        "command": " ".join(["python", script, *words]),
+        "command": shlex.join(["python", script, *words]),
         "commit": found.stdout.strip() + ("+changes" if changed.stdout.strip() else ""),
         "machine": f"{os.cpu_count()} {platform.machine()} cores, Python {platform.python_version()}",
     }

@@ -144,8 +144,10 @@ def table(rows: list[dict], methods: list[Method], families: dict[str, str]) -> 
             values = np.array([by[task, method.name][metric] for task in tasks])
             line[metric] = round(float(values.mean()), 4)
             line[f"{metric}_interval"] = interval(values)
-        base, own = (np.mean([by[t, end]["exact_match"] for t in tasks]) for end in ("base", "own adapter"))
-        line["gap_closed_exact_match"] = round(float((line["exact_match"] - base) / (own - base)), 4)
+        base, own, here = (
+            np.mean([by[t, name]["exact_match"] for t in tasks]) for name in ("base", "own adapter", method.name)
+        )
+        line["gap_closed_exact_match"] = round(float((here - base) / (own - base)), 4)
         numbers = [by[t, method.name]["effective_number"] for t in tasks if "effective_number" in by[t, method.name]]
         if numbers:
             line["effective_number_median"] = round(float(np.median(numbers)), 2)
