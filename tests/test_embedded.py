@@ -43,11 +43,14 @@ def test_it_shares_no_task_with_its_base(bank):
 
 
 def test_all_adapters_started_from_one_A(bank):
-    """Trained adapters keep most of the A they started from, so A's of one start point the same way."""
+    """Trained adapters keep a part of the A they started from; independent ones would have cosines near 0 ± 0.02."""
     first, second = (bank[name].modules for name in (bank.ids[0], bank.ids[-1]))
+    cosines = []
     for module, pair in first.items():
         A, other = pair.A.ravel(), second[module].A.ravel()
-        assert A @ other / ((A @ A) * (other @ other)) ** 0.5 > 0.3
+        cosines.append(A @ other / ((A @ A) * (other @ other)) ** 0.5)
+    assert min(cosines) > 0.088  # four standard deviations of independent draws, 1/√(8·256) each
+    assert sum(cosines) / len(cosines) > 0.3
 
 
 def test_the_tokenizer_is_the_one_the_summaries_were_made_with(bank):
