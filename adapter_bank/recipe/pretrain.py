@@ -47,21 +47,30 @@ def leak_filter(data: Path) -> set[int]:
     )
 
 
-def text_windows(data: Path, tokenizer, leaked: set[int], rng: random.Random) -> tuple[np.ndarray, dict]:
-    documents, dropped, seen = [], 0, 0
-    for document in (d for documents in load_corpus(data).values() for d in documents):
-        lines = document.split("\n")
-        kept = [line for line in lines if not (shingles(line) & leaked)]
-        seen, dropped = seen + len(lines), dropped + len(lines) - len(kept)
-        if kept:
-            documents.append("\n".join(kept))
+def clean_corpus(data: Path, leaked: set[int]) -> tuple[dict[str, list[str]], dict]:
+    """The corpus without the lines that share text with the bank's tasks; windows and procedural prompts draw on it."""
+    corpus: dict[str, list[str]] = {}
+    dropped = seen = 0
+    for name, documents in load_corpus(data).items():
+        corpus[name] = []
+        for document in documents:
+            lines = document.split("\n")
+            kept = [line for line in lines if not (shingles(line) & leaked)]
+            seen, dropped = seen + len(lines), dropped + len(lines) - len(kept)
+            if kept:
+                corpus[name].append("\n".join(kept))
+    return corpus, {"lines": seen, "lines_dropped": dropped}
+
+
+def text_windows(corpus: dict[str, list[str]], tokenizer, rng: random.Random) -> np.ndarray:
+    documents = [document for documents in corpus.values() for document in documents]
     rng.shuffle(documents)
     stream: list[int] = []
     for start in range(0, len(documents), 1000):
         for ids in tokenizer(documents[start : start + 1000], add_special_tokens=False)["input_ids"]:
             stream += [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
     windows = np.array(stream[: len(stream) // WINDOW * WINDOW], dtype=np.uint16).reshape(-1, WINDOW)
-    return windows[rng.sample(range(len(windows)), len(windows))], {"lines": seen, "lines_dropped": dropped}
+    return windows[rng.sample(range(len(windows)), len(windows))]
 
 
 def encode(tokenizer, pairs: list[tuple[str, str]]) -> tuple[list[int], list[int]]:
@@ -116,9 +125,10 @@ def prepare(data: Path, tokenizer, prompt_windows: int) -> dict[str, np.ndarray]
         return dict(np.load(cache))
     rng = random.Random(SEED)
     leaked = leak_filter(data)
-    text, facts = text_windows(data, tokenizer, leaked, rng)
+    corpus, facts = clean_corpus(data, leaked)
+    text = text_windows(corpus, tokenizer, rng)
     training, held_out = own_tasks(data, leaked)
-    stream = prompts.stream(prompts.Material(load_corpus(data), random.Random(SEED + 1)))
+    stream = prompts.stream(prompts.Material(corpus, random.Random(SEED + 1)))
     procedural = [encode(tokenizer, next(stream)) for _ in range(int(prompt_windows * 3.2))]
     own = [encode(tokenizer, [row]) for row in training]
     repeated = [example for _ in range(4) for example in rng.sample(own, len(own))]
@@ -126,7 +136,7 @@ def prepare(data: Path, tokenizer, prompt_windows: int) -> dict[str, np.ndarray]
     rng.shuffle(examples)
     tokens, masks = pack(examples, tokenizer.pad_token_id)
     order = np.random.default_rng(SEED).permutation(len(tokens))
-    held_stream = prompts.stream(prompts.Material(load_corpus(data), random.Random(SEED + 2)))
+    held_stream = prompts.stream(prompts.Material(corpus, random.Random(SEED + 2)))
     held = [encode(tokenizer, next(held_stream)) for _ in range(400)]
     held_tokens, held_masks = pack(held, tokenizer.pad_token_id)
     own_tokens, own_masks = pack(
