@@ -46,11 +46,12 @@ def random_adapter(base: str, size: float) -> Adapter:
 
 def test_scores_of_counted_cases():
     found = text_scores(
-        [" yes\n", "no", "the red cup", "cats"],
-        [["yes"], ["yes", "no"], ["the blue cup"], ["cat"]],
+        [" yes\n", "no", "the red cup", "cats", "ye", ""],
+        [["yes"], ["yes", "no"], ["the blue cup"], ["cat"], ["yes"], ["yes"]],
     )
-    assert found["exact_match"] == [1.0, 1.0, 0.0, 0.0]  # any reference counts; stemming is ROUGE's alone
-    assert found["rouge_l"] == pytest.approx([1.0, 1.0, 2 / 3, 1.0])
+    # Any reference counts, as a whole; stemming is ROUGE's alone.
+    assert found["exact_match"] == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    assert found["rouge_l"] == pytest.approx([1.0, 1.0, 2 / 3, 1.0, 0.0, 0.0])
 
 
 def test_scores_need_as_many_references_as_predictions():
