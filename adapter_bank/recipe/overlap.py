@@ -11,13 +11,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tasks import BANK, WORK, bank_tasks, base_hash, load_rows, prompt_text, shingles, words
+from pretrain import BATCH, DATA, STEPS
+from tasks import BANK, bank_tasks, base_hash, load_rows, prompt_text, shingles, words
 from transformers import AutoTokenizer
 
 sys.path.append(str(BANK.parent / "benchmarks"))
 from common import stamp
-
-STEPS, HALF = 1550, 20
 
 
 def main() -> None:
@@ -25,14 +24,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     data = parser.parse_args().data
     tokenizer = AutoTokenizer.from_pretrained(BANK / "base")
-    arrays = np.load(WORK / "pretrain_data.npz")
+    arrays = np.load(DATA)
     texts = [prompt_text(row["input"]) for task in bank_tasks(data) for row in load_rows(data, task["id"])]
     texts = [text for text in texts if len(words(text)) >= 8]
     runs = [shingles(text) for text in texts]
     wanted = set().union(*runs)
     result = stamp({"data": data}) | {"base_sha256": base_hash(), "bank_texts_of_eight_words_or_more": len(texts)}
     for name in ("text", "prompts"):
-        windows = arrays[name][: STEPS * HALF]
+        windows = arrays[name][: STEPS * BATCH // 2]
         seen: set[int] = set()
         touched = 0
         for text in tokenizer.batch_decode(windows.tolist()):

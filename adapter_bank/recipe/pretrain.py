@@ -21,6 +21,10 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, GenerationConfig, MistralConfig, MistralForCausalLM
 
 WINDOW = 256
+STEPS = 1550
+BATCH = 40  # windows a step, half of them text
+DATA = WORK / "pretrain_data.npz"
+CHECKPOINT = WORK / "pretrain.pt"
 ARCHITECTURE = dict(
     vocab_size=6000,
     hidden_size=256,
@@ -120,9 +124,8 @@ def own_tasks(data: Path, leaked: set[int]) -> tuple[list[tuple[str, str]], list
 
 
 def prepare(data: Path, tokenizer, prompt_windows: int) -> dict[str, np.ndarray]:
-    cache = WORK / "pretrain_data.npz"
-    if cache.exists():
-        return dict(np.load(cache))
+    if DATA.exists():
+        return dict(np.load(DATA))
     rng = random.Random(SEED)
     leaked = leak_filter(data)
     corpus, facts = clean_corpus(data, leaked)
@@ -153,7 +156,7 @@ def prepare(data: Path, tokenizer, prompt_windows: int) -> dict[str, np.ndarray]
         own_masks=own_masks,
     )
     WORK.mkdir(parents=True, exist_ok=True)
-    np.savez(cache, **arrays)
+    np.savez(DATA, **arrays)
     facts |= {
         "text_tokens": int(text.size),
         "prompt_windows": len(tokens),
@@ -182,8 +185,8 @@ def rate(step: int, steps: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1550)
-    parser.add_argument("--batch", type=int, default=40, help="windows of 256 tokens a step, half of them text")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--batch", type=int, default=BATCH, help="windows of 256 tokens a step, half of them text")
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -193,6 +196,8 @@ def main() -> None:
     if (BANK / "base" / "model.safetensors").exists() and not arguments.again:
         print("there is a base; --again trains a new one")
         return
+    if not CHECKPOINT.exists():  # a new run: what an older one prepared may be of other rows or prompts
+        DATA.unlink(missing_ok=True)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     torch.manual_seed(SEED)
@@ -213,10 +218,10 @@ def main() -> None:
         torch.optim.Muon(matrices, lr=arguments.rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=arguments.rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
-    checkpoint, log = WORK / "pretrain.pt", WORK / "pretrain.jsonl"
+    log = WORK / "pretrain.jsonl"
     step = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+    if CHECKPOINT.exists():
+        state = torch.load(CHECKPOINT, weights_only=True)
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -234,11 +239,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, ask_to_stop)
 
     def save() -> None:
-        part = checkpoint.with_suffix(".part")
+        part = CHECKPOINT.with_suffix(".part")
         torch.save(
             {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step}, part
         )
-        part.replace(checkpoint)
+        part.replace(CHECKPOINT)
 
     def window(name: str, start: int) -> torch.Tensor:
         rows = np.arange(start, start + half) % len(arrays[name])
@@ -300,6 +305,7 @@ def main() -> None:
     if step >= arguments.steps:
         model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=0, do_sample=False)
         model.to(torch.bfloat16).save_pretrained(BANK / "base")
+        CHECKPOINT.unlink()
         print(f"saved {BANK / 'base'}", flush=True)
 
 

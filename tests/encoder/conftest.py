@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from lorameta.encoder import DatasetSummary, SentenceEncoder
 from lorameta.encoder.weights import PACKAGE
@@ -34,19 +34,6 @@ def tokenizer_path(tmp_path: Path) -> Path:
     path.parent.mkdir()
     tokenizer.save(str(path))
     return path
-
-
-@pytest.fixture
-def word_pieces() -> Tokenizer:
-    """A WordPiece tokenizer like BERT's, with 40 ids at most."""
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(set(WORDS.split()))]
-    tokenizer = Tokenizer(models.WordPiece({name: i for i, name in enumerate(names)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    return tokenizer
 
 
 @pytest.fixture
