@@ -6,10 +6,10 @@ PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bank bank-data clean
+.PHONY: help demo test lint format notebooks bank bank-data clean
 
 help: ## this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo ## generate an adapter for the help desk example and compare it with the base model
 	@$(PY) -m lorameta.examples.demo
@@ -26,8 +26,12 @@ format: $(VENV)/.dev ## let ruff mend what it can
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
+notebooks: $(VENV)/.dev ## run the notebooks and store what they print
+	@$(PY) notebooks/execute.py
+
 bank: bank-data $(VENV)/.dev ## make the embedded bank again: BANK_DATA=folder with tasks/ and corpus/ (adapter_bank/recipe/README.md)
 	@set -e; for step in $(STEPS); do echo "$$step ..."; $(PY) adapter_bank/recipe/$$step.py --data "$(BANK_DATA)"; done
+	@$(PY) -m lorameta bank fit
 	@$(PY) -m lorameta bank check
 
 bank-data:

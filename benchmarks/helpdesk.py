@@ -1,4 +1,4 @@
-"""The demo's comparison, with every distance: an adapter for the help desk messages, scored on the held-out ones.
+"""The demo's comparison with every distance, and with the operators that need more than distances.
 
 python benchmarks/helpdesk.py
 """
@@ -26,6 +26,7 @@ def main() -> None:
         "nearest adapter": generate_adapter(train, operator="nearest"),
         "generated": generate_adapter(train),
         **{f"generated, {name}": generate_adapter(train, distance=name) for name in others},
+        **{f"generated, {name}": generate_adapter(train, operator=name) for name in ("sparse", "trial", "search")},
     }
     scorer = Scorer(bank.base_model)
     examples = load_examples(test)

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorameta.errors import BankError, UsageError
+from lorameta.errors import BankError, LorametaWarning, UsageError
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
     from lorameta.bank import AdapterBank
     from lorameta.data import Dataset, Example
     from lorameta.encoder import DatasetSummary
+    from lorameta.outside import Unusual
 
-#: The setting with the lowest loss in the leave-one-out comparison on validation rows of the embedded bank, and an
-#: exact match within the noise of the best (benchmarks/results/leave_one_out_validation.md). It needs no torch.
+#: The defaults follow the study (benchmarks/results/quality.md): of the settings that need neither labelled rows nor
+#: torch, the one with the lowest loss and the highest exact match where one adapter is left out.
 DISTANCE = "js"
 OPERATOR = "normalized"
 TEMPERATURE = 1.0
 TOP_K: int | None = None
-COMBINER = "delta"
+COMBINER = "auto"
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,16 @@ class Mixture:
     ids : tuple of str
         The bank's adapters, in the order of `distances` and `weights`.
     distances, weights : numpy.ndarray of shape (N,)
-        float64; the weights are non-negative and sum to one.
+        float64. The weights are non-negative and sum to 1, but for two operators: those of ``sparse`` may be negative,
+        those of ``search`` may also have another sum.
     rows : int
         Examples that were summarised.
+    temperature : float or None
+        None where the operator has none.
+    details : dict
+        The operator's own options, as used, and what it found on the way; JSON-able.
+    outside : Unusual or None
+        How unusual the dataset is for the bank; None for a bank of one adapter.
     seconds : dict of str to float
         Wall time of each step.
     """
@@ -49,17 +58,39 @@ class Mixture:
     rows: int
     distance: str
     operator: str
-    temperature: float
+    temperature: float | None
     top_k: int | None
     seconds: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    outside: Unusual | None = None
+
+    def combiner(self, bank: AdapterBank, asked: str = COMBINER) -> str:
+        """`asked`, or for ``"auto"`` what suits the adapters of the largest weights."""
+        from lorameta.combiner.auto import SAMPLE, choose
+
+        if asked != "auto" or (self.weights < 0).any() or abs(self.weights.sum() - 1) > 1e-6:
+            return "delta" if asked == "auto" else asked
+        return choose([bank[name] for name, _, weight in self.ranked()[:SAMPLE] if weight > 0])
+
+    def forecast(self, bank: AdapterBank, combiner: str = COMBINER) -> dict[str, dict[str, float]] | None:
+        """Gain over the base to expect: metric → {estimate, low, high}, from the leave-one-out record of `bank`.
+
+        None where the bank has no record for these settings; see :class:`lorameta.forecast.Record`.
+        """
+        from lorameta.forecast import SETTINGS, Record
+
+        settings = {name: getattr(self, name) for name in SETTINGS if name != "combiner"}
+        settings["combiner"] = self.combiner(bank, combiner)
+        record = Record.of(bank, settings)
+        return None if record is None or self.outside is None else record.forecast(self.outside.p_value)
 
     def ranked(self) -> list[tuple[str, float, float]]:
-        """(id, distance, weight), largest weight first, nearest first among equals."""
-        order = np.lexsort((np.arange(len(self.ids)), self.distances, -self.weights))
+        """(id, distance, weight), largest absolute weight first, nearest first among equals."""
+        order = np.lexsort((np.arange(len(self.ids)), self.distances, -np.abs(self.weights)))
         return [(self.ids[i], float(self.distances[i]), float(self.weights[i])) for i in order]
 
     def report(self) -> dict[str, Any]:
-        """JSON-able account of distances and weights, with the effective number 1/Σw²."""
+        """JSON-able account of distances and weights, with the effective number (Σ|w|)²/Σw²."""
         from lorameta.operator import effective_number
 
         return {
@@ -68,30 +99,38 @@ class Mixture:
             "operator": self.operator,
             "temperature": self.temperature,
             "top_k": self.top_k,
+            **({"operator_details": dict(self.details)} if self.details else {}),
             "effective_number": round(effective_number(self.weights), 4),
             "nearest": self.ids[int(np.argmin(self.distances))],
+            "outside": self.outside and self.outside.as_dict(),
             "distances": {name: round(distance, 6) for name, distance, _ in self.ranked()},
-            "weights": {name: weight for name, _, weight in self.ranked() if weight > 0},
+            "weights": {name: weight for name, _, weight in self.ranked() if weight != 0},
         }
 
 
 def summarise(examples: Sequence[Example], bank: AdapterBank, distance: str, *, seed: int = 0) -> DatasetSummary:
     """The summary of `examples` that `distance` needs, made with the bank's own tokenizer and sentence model."""
     from lorameta.distance import DISTANCES
-    from lorameta.encoder import SentenceEncoder, TokenEncoder
 
     if distance not in DISTANCES:
         raise UsageError(f"unknown distance {distance!r}; there are {', '.join(DISTANCES)}")
-    if DISTANCES[distance].needs == "sentence":
+    return _encode(examples, bank, DISTANCES[distance].needs, f"the distance {distance!r}", seed)
+
+
+def _encode(examples: Sequence[Example], bank: AdapterBank, part: str, what: str, seed: int) -> DatasetSummary:
+    from lorameta.encoder import SentenceEncoder, TokenEncoder
+
+    bank.summaries.part(part)  # without it there is nothing to compare with
+    if part == "sentence":
         model = bank.summaries.sentence_model
         if model not in (None, SentenceEncoder.model):
             raise BankError(
                 f"the summaries of the bank {bank.name} were made with the sentence model {model}, not with "
-                f"{SentenceEncoder.model}; use a distance on tokens: {', '.join(_names('tokens'))}"
+                f"{SentenceEncoder.model}, which {what} needs; use a distance on tokens: {', '.join(_names('tokens'))}"
             )
         return SentenceEncoder().encode(examples, seed=seed)
     if bank.tokenizer_path is None:
-        raise BankError(f"the bank {bank.name} has no tokenizer.json, which the distance {distance!r} needs")
+        raise BankError(f"the bank {bank.name} has no tokenizer.json, which {what} needs")
     encoder = TokenEncoder(bank.tokenizer_path)
     expected = bank.summaries.tokenizer_hash
     if expected is not None and encoder.tokenizer_hash != expected:
@@ -114,14 +153,16 @@ def mix(
     bank: AdapterBank | str | PathLike[str] | None = None,
     distance: str = DISTANCE,
     operator: str = OPERATOR,
-    temperature: float = TEMPERATURE,
+    temperature: float | None = None,
     top_k: int | None = TOP_K,
+    operator_options: Mapping[str, Any] | None = None,
     seed: int = 0,
     input_column: str | None = None,
     output_column: str | None = None,
     encoding: str = "utf-8",
+    progress: Callable[[int], object] | None = None,
 ) -> Mixture:
-    """Compare a dataset with a bank and turn the distances into mixing weights; no adapter is read.
+    """Compare a dataset with a bank and find the mixing weights; only ``search`` reads adapters for that.
 
     The parameters are those of :func:`generate_adapter`.
 
@@ -132,21 +173,49 @@ def mix(
     from lorameta.bank import AdapterBank
     from lorameta.data import load_examples
     from lorameta.distance import distances
-    from lorameta.operator import mixing_weights
+    from lorameta.encoder.summary import merge
+    from lorameta.outside import unusual
+    from lorameta.weigh import fitted, plan, weigh
 
+    wanted = plan(
+        operator, temperature=temperature, top_k=top_k, options=operator_options, defaults=(TEMPERATURE, TOP_K)
+    )
     clock = _Clock()
     if not isinstance(bank, AdapterBank):
         bank = AdapterBank.open("embedded" if bank is None else bank)
     examples = load_examples(
         dataset, input_column=input_column, output_column=output_column, require_output=False, encoding=encoding
     )
+    if operator == "neural":
+        fitted(wanted, bank, distance)  # what is missing shows before the work
     clock.lap("read")
     summary = summarise(examples, bank, distance, seed=seed)
+    for part in wanted.parts:
+        if not summary.has(part):
+            summary = merge(summary, _encode(examples, bank, part, f"the operator {operator!r}", seed))
     clock.lap("encode")
     found = distances(summary, bank.summaries, distance)
-    weights = mixing_weights(found, operator, temperature=temperature, top_k=top_k)
+    outside = unusual(summary, bank.summaries, found, distance, seed=seed)
+    if outside is not None and outside.outside:
+        warnings.warn(outside.message(), LorametaWarning, stacklevel=2)
     clock.lap("compare")
-    return Mixture(bank.ids, found, weights, len(examples), distance, operator, temperature, top_k, seconds=clock.laps)
+    weights, details = weigh(
+        wanted, found, bank=bank, distance=distance, summary=summary, examples=examples, seed=seed, progress=progress
+    )
+    clock.lap("weigh")
+    return Mixture(
+        bank.ids,
+        found,
+        weights,
+        len(examples),
+        distance,
+        operator,
+        wanted.temperature,
+        wanted.top_k,
+        clock.laps,
+        details,
+        outside,
+    )
 
 
 def generate_adapter(
@@ -155,14 +224,16 @@ def generate_adapter(
     bank: AdapterBank | str | PathLike[str] | None = None,
     distance: str = DISTANCE,
     operator: str = OPERATOR,
-    temperature: float = TEMPERATURE,
+    temperature: float | None = None,
     top_k: int | None = TOP_K,
+    operator_options: Mapping[str, Any] | None = None,
     combiner: str = COMBINER,
     rank: int | None = None,
     seed: int = 0,
     input_column: str | None = None,
     output_column: str | None = None,
     encoding: str = "utf-8",
+    progress: Callable[[int], object] | None = None,
 ) -> Adapter:
     """Make a LoRA adapter for a dataset out of a bank of adapters, without a gradient step.
 
@@ -175,21 +246,36 @@ def generate_adapter(
     distance : str
         A key of ``lorameta.distance.DISTANCES``; it decides which encoder runs.
     operator : str
-        A key of ``lorameta.operator.OPERATORS``.
-    temperature : float
+        A key of ``lorameta.operator.OPERATORS``. ``neural`` needs an operator that was fitted to the bank (``lorameta
+        bank fit``), ``sparse`` the bank's sentence embeddings, ``trial`` and ``search`` labelled rows and the base
+        model in memory.
+    temperature : float, optional
         In [0, inf]; 0 is the nearest adapter, inf the uniform average. Its unit is that of the distance
-        (``attentional``) or a standard deviation (``normalized``).
+        (``attentional``), a standard deviation (``normalized``, ``trial``) or a score (``neural``); 1 by default, 0.25
+        for ``trial``. The others have none.
     top_k : int, optional
-        Keep the `top_k` largest weights and normalise them again.
-    combiner : {"delta", "concat", "factor"}
-        ``delta`` is the best rank-`rank` approximation of Σ wᵢ ΔWᵢ, ``concat`` the sum itself at the rank of all
-        together, ``factor`` what the code of arXiv 2507.01806 does, (Σ wᵢ Bᵢ)(Σ wᵢ Aᵢ).
+        Keep the `top_k` largest weights and normalise them again. Not for ``sparse``, ``trial`` and ``search``.
+    operator_options : mapping, optional
+        Of ``sparse``: ``penalty`` of the absolute weights (0.1), ``candidates``, how many of the nearest adapters take
+        part (all). Of ``trial``: ``candidates`` (20), ``rows``, how many labelled rows are drawn (16): each of the
+        nearest adapters is run over them alone, and its loss takes the place of a distance. Of ``search``:
+        ``candidates`` (20), ``rows`` (16), ``evaluations`` of the loss on them (40), ``penalty`` of the mean absolute
+        weight (0.05); it starts from the weights of ``normalized`` over the candidates and ends with the best that it
+        saw, that start included. The loss is that of the exact sum Σ wᵢ ΔWᵢ, also where `combiner` cuts or averages it
+        afterwards. Of ``neural``: ``fitted``, a ``NeuralOperator`` to be used in place of the bank's.
+    combiner : {"auto", "delta", "concat", "factor"}
+        ``auto`` is ``factor`` where the A's of the adapters are alike and the weights positive, else ``delta``; see
+        :func:`lorameta.combiner.auto.choose`. ``delta`` is the best rank-`rank` approximation of Σ wᵢ ΔWᵢ, ``concat``
+        the sum itself at the rank of all together, ``factor`` what the code of arXiv 2507.01806 does,
+        (Σ wᵢ Bᵢ)(Σ wᵢ Aᵢ).
     rank : int, optional
         Rank of the new adapter; the largest rank among the mixed adapters by default.
     seed : int
-        Seed of the fixed-size sample of embeddings.
+        Seed of the fixed-size sample of embeddings, of the search and of its rows.
     input_column, output_column, encoding
         See :func:`lorameta.load_examples`.
+    progress : callable, optional
+        Called with 1 after each evaluation of a search.
 
     Returns
     -------
@@ -221,12 +307,14 @@ def generate_adapter(
     if not isinstance(bank, AdapterBank):
         bank = AdapterBank.open("embedded" if bank is None else bank)
     mixture = mix(
-        dataset, bank=bank, distance=distance, operator=operator, temperature=temperature, top_k=top_k, seed=seed,
-        input_column=input_column, output_column=output_column, encoding=encoding,
+        dataset, bank=bank, distance=distance, operator=operator, temperature=temperature, top_k=top_k,
+        operator_options=operator_options, seed=seed, input_column=input_column, output_column=output_column,
+        encoding=encoding, progress=progress,
     )  # fmt: skip
     clock = _Clock()
-    used = [(name, weight) for name, weight in zip(mixture.ids, mixture.weights, strict=True) if weight > 0]
+    used = [(name, weight) for name, weight in zip(mixture.ids, mixture.weights, strict=True) if weight != 0]
     adapters = [bank[name] for name, _ in used]
+    combiner = mixture.combiner(bank, combiner)
     modules, errors = combine(adapters, np.array([weight for _, weight in used]), method=combiner, rank=rank)
     clock.lap("combine")
     report = mixture.report() | {
@@ -234,6 +322,7 @@ def generate_adapter(
         "combiner": combiner,
         "rank": max(pair.rank for pair in modules.values()),
         "truncation_error": errors,
+        "forecast": mixture.forecast(bank, combiner),
         "sources": {name: bank.records[name].provenance() for name, _ in used},
         "seconds": {name: round(value, 3) for name, value in (mixture.seconds | clock.laps).items()},
     }

@@ -163,8 +163,8 @@ def test_a_mixture_reads_no_adapter(tiny_bank, tiny_rows, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "error", "named"),
     [
-        ({"distance": "hamming"}, UsageError, "js, kl, gaussian, cosine"),
-        ({"operator": "magic"}, UsageError, "attentional, normalized, nearest, uniform"),
+        ({"distance": "hamming"}, UsageError, "js, kl, wasserstein"),
+        ({"operator": "magic"}, UsageError, "attentional, normalized, nearest, uniform, neural, sparse, trial, search"),
         ({"combiner": "glue"}, UsageError, "delta, concat, factor"),
         ({"temperature": -1.0}, UsageError, "temperature"),
         ({"top_k": 5}, UsageError, "top_k"),

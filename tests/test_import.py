@@ -9,7 +9,7 @@ import lorameta
 
 HEAVY = (
     "torch", "transformers", "peft", "sentence_transformers", "datasets", "sklearn", "matplotlib", "pyarrow", "pandas",
-    "scipy", "tokenizers", "huggingface_hub", "rich",
+    "scipy", "tokenizers", "huggingface_hub", "rich", "cma", "ot",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_public_names_bring_nothing_heavy():
 def test_help_imports_neither_numpy_nor_anything_heavy():
     modules = imported(
         "from lorameta.cli import app\n"
-        "for words in ([], ['generate'], ['explain'], ['evaluate'], ['bank'], ['bank', 'check']):\n"
+        "for words in ([], ['generate'], ['explain'], ['evaluate'], ['bank'], ['bank', 'check'], ['bank', 'fit']):\n"
         "    app([*words, '--help'], standalone_mode=False)\n"
     )
     assert "typer" in modules

@@ -99,6 +99,13 @@ class AdapterBank:
         return next((path for path in candidates if (path / "tokenizer.json").is_file()), None)
 
     @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 over ids and the hashes of their files, sorted: another one as soon as any adapter is another."""
+        found = ((name, self.records[name]) for name in sorted(self.ids))
+        lines = "".join(f"{name} {record.sha256} {record.config_sha256}\n" for name, record in found)
+        return sha256(lines.encode())
+
+    @cached_property
     def summaries(self) -> Summaries:
         """The summaries of the datasets behind :attr:`ids`, in that order; read when first used.
 

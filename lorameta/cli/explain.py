@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from lorameta.cli import common
-from lorameta.cli.progress import waiting
 
 
 def explain(
@@ -17,6 +16,10 @@ def explain(
     operator: common.Operator = None,
     temperature: common.Temperature = None,
     top_k: common.TopK = None,
+    candidates: common.Candidates = None,
+    penalty: common.Penalty = None,
+    evaluations: common.Evaluations = None,
+    labelled_rows: common.LabelledRows = None,
     seed: common.Seed = 0,
     input_column: common.InputColumn = None,
     output_column: common.OutputColumn = None,
@@ -31,7 +34,7 @@ def explain(
     """
     chosen = common.given(distance=distance, operator=operator, temperature=temperature, top_k=top_k)
     columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
-    with waiting("comparing"):
+    with common.weighing("comparing", operator, evaluations=evaluations, candidates=candidates) as progress:
         from lorameta.generate import mix
 
         opened = common.open_bank(bank)
@@ -39,10 +42,14 @@ def explain(
             data,
             bank=opened,
             seed=seed,
+            progress=progress,
+            operator_options=common.given(
+                candidates=candidates, penalty=penalty, evaluations=evaluations, rows=labelled_rows
+            ),
             **columns,
             **chosen,
         )
-    report = mixture.report() | {"bank": opened.name}
+    report = mixture.report() | {"bank": opened.name, "forecast": mixture.forecast(opened)}
     if as_json:
         common.print_json({"data": str(data), **report, "seconds": common.elapsed()})
         return
@@ -54,5 +61,8 @@ def explain(
     typer.echo(compared(report, opened.name))
     typer.echo(f"\n{weights_table(report, families, show=show)}\n")
     typer.echo(aligned([*mixture_lines(report), ("Time", f"{common.elapsed():.1f} s")]))
-    options = common.flags(bank=bank, **chosen, **columns)
+    options = common.flags(
+        bank=bank, **chosen, candidates=candidates, penalty=penalty, evaluations=evaluations,
+        labelled_rows=labelled_rows, **columns,
+    )  # fmt: skip
     typer.echo(f"\nTo make the adapter:\n    lorameta generate {common.quoted(data)} -o my-adapter{options}")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorameta.cli import common
-from lorameta.cli.progress import waiting
 from lorameta.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,10 +26,15 @@ def generate(
     operator: common.Operator = None,
     temperature: common.Temperature = None,
     top_k: common.TopK = None,
+    candidates: common.Candidates = None,
+    penalty: common.Penalty = None,
+    evaluations: common.Evaluations = None,
+    labelled_rows: common.LabelledRows = None,
     combiner: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="How the adapters are added up: delta (exact, then cut to the rank), concat, factor."
+            metavar="NAME",
+            help="How the adapters are added up: delta (exact, then cut to the rank), concat, factor, or auto.",
         ),
     ] = None,
     rank: Annotated[
@@ -51,7 +55,7 @@ def generate(
     """
     _check_output(output, force)
     columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
-    with waiting("generating"):
+    with common.weighing("generating", operator, evaluations=evaluations, candidates=candidates) as progress:
         from lorameta.generate import generate_adapter
         from lorameta.report.card import card
 
@@ -61,6 +65,10 @@ def generate(
             bank=opened,
             rank=rank,
             seed=seed,
+            progress=progress,
+            operator_options=common.given(
+                candidates=candidates, penalty=penalty, evaluations=evaluations, rows=labelled_rows
+            ),
             **columns,
             **common.given(
                 distance=distance, operator=operator, temperature=temperature, top_k=top_k, combiner=combiner

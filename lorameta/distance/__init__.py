@@ -1,7 +1,8 @@
 """Distances: the summary of one dataset and those of a bank in, one number for every adapter out.
 
-``js`` and ``kl`` compare token histograms, ``gaussian`` and ``cosine`` sentence embeddings. To add one, write a pure
-function of arrays in a file of its own, wrap it in a `Distance`, and name it in `DISTANCES`.
+``js``, ``kl``, ``wasserstein`` and ``mmd`` compare token histograms; ``gaussian`` and ``cosine`` the moments of
+sentence embeddings, ``sliced``, ``energy`` and ``sentence_mmd`` samples of them. To add one, write a pure function of
+arrays in a file of its own, wrap it in a `Distance`, and name it in `DISTANCES`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,23 @@ from __future__ import annotations
 import numpy as np
 
 from lorameta.distance.cosine import COSINE
+from lorameta.distance.energy import ENERGY
 from lorameta.distance.gaussian import GAUSSIAN
 from lorameta.distance.js import JS
 from lorameta.distance.kl import KL
+from lorameta.distance.mmd import MMD
 from lorameta.distance.registry import Distance
+from lorameta.distance.sentence_mmd import SENTENCE_MMD
+from lorameta.distance.sliced import SLICED
+from lorameta.distance.wasserstein import WASSERSTEIN
 from lorameta.encoder.summary import DatasetSummary, Summaries
 from lorameta.errors import BankError, UsageError, violations
 
-DISTANCES: dict[str, Distance] = {distance.name: distance for distance in (JS, KL, GAUSSIAN, COSINE)}
+DISTANCES: dict[str, Distance] = {
+    distance.name: distance for distance in (JS, KL, WASSERSTEIN, MMD, GAUSSIAN, COSINE, SLICED, ENERGY, SENTENCE_MMD)
+}
 
-__all__ = ["DISTANCES", "Distance", "distances"]
+__all__ = ["DISTANCES", "Distance", "distance_matrix", "distances"]
 
 
 def distances(target: DatasetSummary, bank: Summaries, name: str) -> np.ndarray:
@@ -58,12 +66,43 @@ def distances(target: DatasetSummary, bank: Summaries, name: str) -> np.ndarray:
     return found
 
 
+def distance_matrix(summaries: Summaries, name: str) -> np.ndarray:
+    """How far every dataset behind a bank is from every other.
+
+    Parameters
+    ----------
+    summaries : Summaries
+    name : str
+        A key of `DISTANCES`.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N, N), float64
+        Row i has the distances of the i-th dataset, as the new one, to all of the bank, itself included: the diagonal
+        is what the formula gives, 0 but for rounding.
+
+    Raises
+    ------
+    UsageError
+        If there is no such distance.
+    BankError
+        As of :func:`distances`.
+    """
+    if name not in DISTANCES:
+        raise UsageError(f"unknown distance {name!r}; there are {', '.join(DISTANCES)}")
+    summaries.part(DISTANCES[name].needs)
+    rows = [distances(summaries[adapter_id], summaries, name) for adapter_id in summaries.ids]
+    return np.array(rows, dtype=np.float64).reshape(len(summaries), len(summaries))
+
+
 def _check(target: DatasetSummary, bank: Summaries, part: str) -> None:
     """Both sides have `part`, and have it from the same tokenizer or model as far as its size tells."""
     if not all(np.isfinite(value).all() for value in target.part(part)):
         raise UsageError("the summary of this dataset holds NaN or infinite numbers; encode the dataset again")
-    ours, theirs = target.part(part)[0].shape[-1], bank.part(part)[0].shape[-1]
-    if ours != theirs:
+    pairs = zip(target.part(part), bank.part(part), strict=True)
+    sizes = [(ours.shape[-1], theirs.shape[-1]) for ours, theirs in pairs if np.ndim(ours)]
+    if odd := [pair for pair in sizes if pair[0] != pair[1]]:
+        ours, theirs = odd[0]
         if part == "tokens":
             what, remedy = "tokens in its vocabulary", "count with the tokenizer of the bank's base model"
         else:

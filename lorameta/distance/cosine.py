@@ -42,4 +42,11 @@ def _of_summaries(target: DatasetSummary, bank: Summaries) -> np.ndarray:
     return cosine(target.part("sentence")[0], bank.part("sentence")[0])
 
 
-COSINE = Distance("cosine", "sentence", _of_summaries, metric=False, doc="1 - cosine of the mean sentence embeddings")
+COSINE = Distance(
+    "cosine",
+    "sentence",
+    _of_summaries,
+    metric=False,
+    doc="1 - cosine of the mean sentence embeddings",
+    root_metric=True,
+)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from lorameta.distance.densities import SMOOTHING, densities, on_token_counts
+from lorameta.distance.densities import SMOOTHING, divergence, on_token_counts
 from lorameta.distance.registry import Distance
+from lorameta.encoder.counts import TokenCounts
 
 
-def kl(target: np.ndarray, bank: np.ndarray, smoothing: float = SMOOTHING) -> np.ndarray:
+def kl(target: np.ndarray, bank: TokenCounts | np.ndarray, smoothing: float = SMOOTHING) -> np.ndarray:
     """KL(target ‖ bank) = Σ_t p(t) ln(p(t) / q(t)), in nats.
 
     Large where the bank's dataset lacks tokens that the target has: it asks how badly the bank's dataset explains the
@@ -18,24 +19,27 @@ def kl(target: np.ndarray, bank: np.ndarray, smoothing: float = SMOOTHING) -> np
     ----------
     target : numpy.ndarray of shape (V,)
         Token counts of the dataset.
-    bank : numpy.ndarray of shape (N, V)
+    bank : TokenCounts or numpy.ndarray of shape (N, V)
         Token counts of the bank's datasets.
     smoothing : float
-        ε of :func:`lorameta.distance.densities`. It bounds the result by ln(1 + 1/ε), 23 for 1e-10.
+        ε > 0 of :func:`lorameta.distance.densities`. It bounds the result by ln(1 + 1/ε), 23 for 1e-10.
 
     Returns
     -------
     numpy.ndarray of shape (N,), float64
-        At least 0, and 0 where the histograms are proportional.
+        At least 0, and 0 where the histograms are proportional; right to 12 digits, and to 1e-15 near 0.
 
     References
     ----------
     Kullback and Leibler, On information and sufficiency, Ann. Math. Statist. 22 (1951).
     Direction and smoothing: the code of arXiv 2507.01806 (which does not normalise after smoothing).
     """
-    p, q = densities(target, smoothing), densities(bank, smoothing)
+    return divergence(_share, target, bank, smoothing)
+
+
+def _share(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     # Σ p ln(p/q) = Σ (p ln(p/q) - p + q), whose terms are all non-negative: rounding cannot make the sum negative.
-    return np.maximum(p * np.log(p / q) - p + q, 0.0).sum(axis=-1)
+    return np.maximum(p * np.log(p / q) - p + q, 0.0)
 
 
 KL = Distance("kl", "tokens", on_token_counts(kl), metric=False, doc="Kullback-Leibler divergence of token histograms")

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from lorameta.encoder.summary import DatasetSummary, Summaries
+
+Bank = TypeVar("Bank")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -23,9 +29,13 @@ class Distance:
         (DatasetSummary, Summaries) → float64 of shape (N,). Call it through :func:`lorameta.distance.distances`,
         which checks both sides.
     metric : bool
-        Whether it is symmetric, 0 only between equals (equal summaries), and obeys the triangle inequality.
+        Whether it is symmetric, 0 between equal summaries, and obeys the triangle inequality. (It may be 0 between
+        others too: a summary is not the whole dataset, and no distance reads all of a summary.)
     doc : str
         One line for tables and help.
+    root_metric : bool
+        Whether that holds of its square root, as it does of the divergences that are squared norms; False where it
+        holds of the distance itself.
     """
 
     name: str
@@ -33,3 +43,17 @@ class Distance:
     function: Callable[[DatasetSummary, Summaries], np.ndarray]
     metric: bool
     doc: str
+    root_metric: bool = False
+
+
+def once_per_bank(function: Callable[[Bank], Found]) -> Callable[[Bank], Found]:
+    """Remember what `function` found in a bank for as long as the bank lives: nothing of it depends on the dataset."""
+    known: WeakKeyDictionary[Bank, Found] = WeakKeyDictionary()
+
+    @wraps(function)
+    def remembered(bank: Bank) -> Found:
+        if bank not in known:
+            known[bank] = function(bank)
+        return known[bank]
+
+    return remembered

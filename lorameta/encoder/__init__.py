@@ -6,6 +6,7 @@ summaries, stacked and stored in one file, are `Summaries`.
 
 from __future__ import annotations
 
+from lorameta.encoder.counts import TokenCounts
 from lorameta.encoder.sentence import SentenceEncoder
 from lorameta.encoder.summary import DatasetSummary, Summaries, merge
 from lorameta.encoder.tokens import TokenEncoder, tokenizer_hash
@@ -16,4 +17,13 @@ ENCODERS: dict[str, type[TokenEncoder] | type[SentenceEncoder]] = {
     "sentence": SentenceEncoder,
 }
 
-__all__ = ["ENCODERS", "DatasetSummary", "SentenceEncoder", "Summaries", "TokenEncoder", "merge", "tokenizer_hash"]
+__all__ = [
+    "ENCODERS",
+    "DatasetSummary",
+    "SentenceEncoder",
+    "Summaries",
+    "TokenCounts",
+    "TokenEncoder",
+    "merge",
+    "tokenizer_hash",
+]

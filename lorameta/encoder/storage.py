@@ -28,13 +28,15 @@ from typing import Any
 import numpy as np
 
 from lorameta.atomic import write_file
+from lorameta.encoder.counts import TokenCounts
 from lorameta.encoder.summary import Summaries
 from lorameta.errors import BankError
 from lorameta.tensors import damage
 
 FORMAT = 1
 _KEY = "lorameta"
-_MAX_CELLS = 2**30  # of a dense array: 8 GiB of token counts; more is a damaged header
+_MAX_CELLS = 2**30  # of the padded samples: 4 GiB; more is a damaged header
+_MAX_VOCABULARY = 2**26  # hundreds of times that of any tokenizer; the summary of one dataset is dense
 _REMEDY = "fetch the bank again, or build the summaries with: lorameta bank build"
 
 
@@ -52,11 +54,10 @@ def write_summaries(summaries: Summaries, path: Path) -> Path:
 
     tensors: dict[str, np.ndarray] = {"rows": summaries.rows}
     if (counts := summaries.token_counts) is not None:
-        datasets, tokens = np.nonzero(counts)
-        values = counts[datasets, tokens]
-        tensors["token_indptr"] = _indptr(np.count_nonzero(counts, axis=1))
-        tensors["token_indices"] = tokens.astype(np.uint16 if counts.shape[1] <= 2**16 else np.uint32)
-        tensors["token_counts"] = values.astype(np.min_scalar_type(max(int(values.max(initial=0)), 2**8)))
+        largest = max(int(counts.counts.max(initial=0)), 2**8)
+        tensors["token_indptr"] = counts.indptr
+        tensors["token_indices"] = counts.token_ids.astype(np.uint16 if counts.vocabulary_size <= 2**16 else np.uint32)
+        tensors["token_counts"] = counts.counts.astype(np.min_scalar_type(largest))
     if (samples := summaries.samples) is not None:
         present = ~np.isnan(samples).any(axis=2)
         tensors["sample_indptr"] = _indptr(np.count_nonzero(present, axis=1))
@@ -72,7 +73,7 @@ def write_summaries(summaries: Summaries, path: Path) -> Path:
         "ids": list(summaries.ids),
         "sentence_model": summaries.sentence_model,
         "tokenizer_hash": summaries.tokenizer_hash,
-        "vocabulary_size": None if counts is None else counts.shape[1],
+        "vocabulary_size": None if counts is None else counts.vocabulary_size,
     }
     metadata = {_KEY: json.dumps(header, sort_keys=True, ensure_ascii=True, separators=(",", ":"))}
     data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata)
@@ -98,7 +99,7 @@ def read_summaries(path: Path) -> Summaries:
         for label in ("tokenizer_hash", "sentence_model"):
             if not isinstance(header[label], str | None):
                 raise _Damage(f"its {label} is not a text")
-        counts = None if vocabulary_size is None else _dense_counts(tensors, len(ids), vocabulary_size)
+        counts = None if vocabulary_size is None else _token_counts(tensors, len(ids), vocabulary_size)
         samples = _padded_samples(tensors, len(ids)) if "samples" in tensors else None
         return Summaries(
             tuple(ids),
@@ -140,19 +141,14 @@ def _open(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise BankError(f"{path}: {what}; {_REMEDY}") from error
 
 
-def _dense_counts(tensors: dict[str, np.ndarray], n: int, vocabulary_size: Any) -> np.ndarray:
-    if not isinstance(vocabulary_size, int) or not 0 < vocabulary_size * max(n, 1) <= _MAX_CELLS:
+def _token_counts(tensors: dict[str, np.ndarray], n: int, vocabulary_size: Any) -> TokenCounts:
+    if not isinstance(vocabulary_size, int) or not 0 < vocabulary_size <= _MAX_VOCABULARY:
         raise _Damage(f"says that the vocabulary has {vocabulary_size!r} tokens, which cannot be")
     tokens, values = tensors["token_indices"], tensors["token_counts"]
-    lengths = _lengths("token_indptr", tensors, n, len(tokens))
+    _lengths("token_indptr", tensors, n, len(tokens))
     if tokens.ndim != 1 or values.shape != tokens.shape or tokens.dtype.kind != "u" or values.dtype.kind != "u":
         raise _Damage("its token ids and counts do not match")
-    place = np.repeat(np.arange(n), lengths) * vocabulary_size + tokens.astype(np.int64)
-    if tokens.size and (tokens.max() >= vocabulary_size or (np.diff(place) <= 0).any()):
-        raise _Damage(f"its token ids are out of order or beyond the vocabulary of {vocabulary_size}")
-    counts = np.zeros(n * vocabulary_size, dtype=np.int64)
-    counts[place] = values
-    return counts.reshape(n, vocabulary_size)
+    return TokenCounts(tensors["token_indptr"], tokens.astype(np.int64), values.astype(np.int64), vocabulary_size)
 
 
 def _padded_samples(tensors: dict[str, np.ndarray], n: int) -> np.ndarray:

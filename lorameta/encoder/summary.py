@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lorameta.encoder.counts import TokenCounts
 from lorameta.errors import BankError, UsageError, violations
 
 #: Part of a summary → the fields it is made of, in `DatasetSummary` and in `Summaries`.
@@ -100,7 +101,8 @@ class Summaries:
         The adapters' ids; row i of every array belongs to ``ids[i]``.
     rows : numpy.ndarray of shape (N,), int64
         Number of examples in each dataset.
-    token_counts : numpy.ndarray of shape (N, V), int64, optional
+    token_counts : TokenCounts of shape (N, V), optional
+        Sparse; ``token_counts.toarray()`` is the dense array, ``token_counts[i]`` one dense row.
     means : numpy.ndarray of shape (N, d), float32, optional
     covariance_factors : numpy.ndarray of shape (N, k, d), float32, optional
     residual_variances : numpy.ndarray of shape (N,), float32, optional
@@ -119,7 +121,7 @@ class Summaries:
 
     ids: tuple[str, ...]
     rows: np.ndarray
-    token_counts: np.ndarray | None = None
+    token_counts: TokenCounts | None = None
     means: np.ndarray | None = None
     covariance_factors: np.ndarray | None = None
     residual_variances: np.ndarray | None = None
@@ -150,7 +152,7 @@ class Summaries:
         summaries = list(summaries)
         if len(ids) != len(summaries):
             raise BankError(f"{len(ids)} adapter ids came with {len(summaries)} summaries; there must be one for each")
-        stacked: dict[str, np.ndarray | None] = {}
+        stacked: dict[str, Any] = {}
         found: list[str] = []
         for name, plural in _STACKED.items():
             values = [getattr(summary, name) for summary in summaries]
@@ -164,7 +166,11 @@ class Summaries:
                 usual = max(shapes, key=shapes.count)
                 odd = [i for i, shape in enumerate(shapes) if shape != usual]
                 found += [f"{ids[i]}: {name} has shape {shapes[i]}, others {usual}" for i in odd]
-                if not odd:
+                if odd:
+                    continue
+                if name == "token_counts":
+                    stacked[plural] = TokenCounts.stack(given, given[0].size)
+                else:
                     array = _padded(given) if name == "sample" else np.stack(given)
                     stacked[plural] = array.astype(_DTYPES[plural])
         if found:
@@ -204,7 +210,7 @@ class Summaries:
         if unknown := [adapter_id for adapter_id in wanted if adapter_id not in place]:
             raise BankError(violations(unknown, f"the bank of {len(self)} adapters has no summary of:"))
         index = np.array([place[adapter_id] for adapter_id in wanted], dtype=np.int64)
-        arrays = {name: getattr(self, name) for name in _DTYPES}
+        arrays = {name: getattr(self, name) for name in ("token_counts", *_DTYPES)}
         chosen: dict[str, Any] = {name: None if a is None else a[index] for name, a in arrays.items()}
         return replace(self, ids=wanted, **chosen)
 
@@ -224,13 +230,12 @@ class Summaries:
 
 _DTYPES = {
     "rows": np.int64,
-    "token_counts": np.int64,
     "means": np.float32,
     "covariance_factors": np.float32,
     "residual_variances": np.float32,
     "samples": np.float32,
 }
-_DIMENSIONS = {"token_counts": 2, "means": 2, "covariance_factors": 3, "residual_variances": 1, "samples": 3}
+_DIMENSIONS = {"means": 2, "covariance_factors": 3, "residual_variances": 1, "samples": 3}
 
 
 def _padded(samples: list[np.ndarray]) -> np.ndarray:
@@ -246,6 +251,8 @@ def _problems(s: Summaries) -> list[str]:
     """Everything about these summaries that cannot be."""
     found = [f"{name} is not a non-empty text: {name!r}" for name in s.ids if not (isinstance(name, str) and name)]
     found += [f"{name}: occurs {n} times" for name, n in Counter(s.ids).items() if n > 1]
+    if s.token_counts is not None:
+        found += _wrong_counts(s.token_counts, s.ids)
     for name, dtype in _DTYPES.items():
         array, dimensions = getattr(s, name), _DIMENSIONS.get(name, 1)
         if array is None:
@@ -263,12 +270,20 @@ def _problems(s: Summaries) -> list[str]:
     return found
 
 
+def _wrong_counts(counts: Any, ids: tuple[str, ...]) -> list[str]:
+    if not isinstance(counts, TokenCounts):
+        return [f"token_counts: is a {type(counts).__name__}; make it with TokenCounts.from_dense"]
+    if len(counts) != len(ids):
+        return [f"token_counts: has {len(counts)} rows instead of {len(ids)}"]
+    datasets = np.repeat(np.arange(len(ids)), np.diff(counts.indptr))
+    found = [f"{ids[i]}: token_counts has a negative count" for i in np.unique(datasets[counts.counts < 0])]
+    return found + [f"{ids[i]}: token_counts counts no token" for i in np.flatnonzero(np.diff(counts.indptr) == 0)]
+
+
 def _impossible(name: str, array: np.ndarray) -> dict[str, Any]:
     """What is wrong → in which of the N datasets, as a mask (N,)."""
     if name == "rows":
         return {"is below 1": array < 1}
-    if name == "token_counts":
-        return {"has a negative count": (array < 0).any(axis=1), "counts no token": ~(array > 0).any(axis=1)}
     if name == "samples":
         padding = np.isnan(array).all(axis=2)
         holes = np.diff(padding.astype(np.int8), axis=1) < 0  # after a row of padding comes padding only

@@ -29,6 +29,20 @@ def normalized(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray
     "Normalized" in arXiv 2507.01806, there with T = 1. The paper's code standardises each row together with the
     dataset's distance 0 to itself; a dataset that is not of the bank has no such entry, so here it is left out.
     """
+    return softmin(standardised(distances), temperature)
+
+
+def standardised(distances: np.ndarray) -> np.ndarray:
+    """z = (d - mean d) / std d, with the standard deviation of the population; 0 where all are equal up to rounding.
+
+    Parameters
+    ----------
+    distances : numpy.ndarray of shape (N,), finite
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float64
+    """
     distances = np.asarray(distances, dtype=np.float64)
     # Scaled to [-1, 1] first, so that no square overflows or vanishes.
     scaled = distances / (np.abs(distances).max() or 1.0)
@@ -36,4 +50,4 @@ def normalized(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray
     std = float(np.sqrt(np.square(centred).mean()))
     # Distances that differ by rounding only are equal; their z-scores would be noise.
     equal = std <= 8 * np.finfo(np.float64).eps
-    return softmin(np.zeros_like(centred) if equal else centred / std, temperature)
+    return np.zeros_like(centred) if equal else centred / std

@@ -50,11 +50,16 @@ def _mixture(adapter: Adapter) -> list[str]:
         "rows of the dataset": report.get("rows"),
         "bank": report.get("bank"),
         "distance": report.get("distance"),
-        "operator": report.get("operator") and f"{report['operator']}, temperature {report['temperature']:g}",
+        "operator": report.get("operator") and ", ".join(_settings(report)),
         "largest weights kept": report.get("top_k"),
-        "effective number of adapters (1/Σw²)": report.get("effective_number"),
+        "effective number of adapters ((Σ|w|)²/Σw²)": report.get("effective_number"),
         "combiner": report.get("combiner"),
     }
+    if outside := report.get("outside"):
+        facts["nearest adapter"] = (
+            f"{outside['nearest']}, at {outside['distance']:g} ({outside['typical']:g} is typical)"
+        )
+        facts["share of the bank's datasets that lie as far out"] = f"{outside['p_value']:.3f}"
     if errors := list(report.get("truncation_error", {}).values()):
         facts["relative truncation error"] = f"{fmean(errors):.4f} on average over modules, {max(errors):.4f} at most"
     lines += [f"- {label}: {value}" for label, value in facts.items() if value is not None]
@@ -63,7 +68,7 @@ def _mixture(adapter: Adapter) -> list[str]:
     if licences:
         lines += ["Their rows have these licences, whose terms may carry over to what derives from them: "
                   + "; ".join(licences) + ".", ""]  # fmt: skip
-    ranked = sorted(adapter.weights.items(), key=lambda item: (-item[1], item[0]))
+    ranked = sorted(adapter.weights.items(), key=lambda item: (-abs(item[1]), item[0]))
     lines += ["| adapter | weight | distance | source of its rows | licence |", "|---|---:|---:|---|---|"]
     for name, weight in ranked[:SHOWN]:
         source = sources.get(name, {})
@@ -76,3 +81,13 @@ def _mixture(adapter: Adapter) -> list[str]:
         rest = sum(weight for _, weight in ranked[SHOWN:])
         lines.append(f"\nand {len(ranked) - SHOWN} more with a weight of {rest:.6f} in all.")
     return [*lines, ""]
+
+
+def _settings(report: Mapping[str, Any]) -> list[str]:
+    """The operator, its temperature if it has one, and its own options."""
+    temperature = report.get("temperature")
+    return [
+        report["operator"],
+        *([] if temperature is None else [f"temperature {temperature:g}"]),
+        *(f"{name.replace('_', ' ')} {value:g}" for name, value in report.get("operator_details", {}).items()),
+    ]

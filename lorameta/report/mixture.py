@@ -14,13 +14,18 @@ BAR_CELLS = 20
 DISTANCE_NAMES = {
     "js": "the Jensen-Shannon divergence of their tokens",
     "kl": "the Kullback-Leibler divergence of their tokens",
+    "wasserstein": "the 1-Wasserstein distance of their token ids",
+    "mmd": "the squared maximum mean discrepancy of their token ids",
     "gaussian": "the Bures-Wasserstein distance of their sentence embeddings",
     "cosine": "the cosine distance of their mean sentence embeddings",
+    "sliced": "the sliced 2-Wasserstein distance of samples of their sentence embeddings",
+    "energy": "the energy distance of samples of their sentence embeddings",
+    "sentence_mmd": "the squared maximum mean discrepancy of samples of their sentence embeddings",
 }
 
 
 def weights_table(report: Mapping[str, Any], families: Mapping[str, str], *, show: int = 10) -> str:
-    """The first adapters of a mixture with distance and weight, weights also as bars.
+    """The first adapters of a mixture with distance and weight, absolute weights also as bars.
 
     Parameters
     ----------
@@ -37,14 +42,14 @@ def weights_table(report: Mapping[str, Any], families: Mapping[str, str], *, sho
     weights: Mapping[str, float] = report["weights"]
     distances: Mapping[str, float] = report["distances"]
     shown = list(distances)[:show]
-    largest = max(weights.values())
+    largest = max(map(abs, weights.values()))
     rows = [
         [
             name,
             families.get(name, ""),
             f"{distances[name]:.4f}",
             f"{weights.get(name, 0.0):.3f}",
-            bar(weights.get(name, 0.0) / largest, cells=BAR_CELLS),
+            bar(abs(weights.get(name, 0.0)) / largest, cells=BAR_CELLS),
         ]
         for name in shown
     ]
@@ -58,20 +63,46 @@ def weights_table(report: Mapping[str, Any], families: Mapping[str, str], *, sho
 def mixture_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Label and value of what one wants to know about a mixture beside its weights."""
     weights = report["weights"]
-    options = [f"operator {report['operator']}", f"temperature {report['temperature']:g}"]
+    options = [f"operator {report['operator']}"]
+    if report.get("temperature") is not None:
+        options.append(f"temperature {report['temperature']:g}")
     if report.get("top_k") is not None:
         options.append(f"top {report['top_k']}")
+    options += [f"{name.replace('_', ' ')} {value:g}" for name, value in report.get("operator_details", {}).items()]
+    simple = min(weights.values()) >= 0 and abs(sum(weights.values()) - 1) < 1e-6
+    meaning = "1 / sum of squared weights" if simple else "squared sum of absolute weights / sum of squared weights"
     lines = [
         ("Weights by", ", ".join(options)),
         ("Adapters in the mixture", f"{len(weights)} of {len(report['distances'])}"),
-        ("Effective number", f"{report['effective_number']:.1f}  (1 / sum of squared weights)"),
+        ("Effective number", f"{report['effective_number']:.1f}  ({meaning})"),
     ]
+    if not simple:
+        below = sum(weight for weight in weights.values() if weight < 0)
+        lines.append(("Sum of weights", f"{sum(weights.values()):.3f}" + (f", {below:.3f} below 0" if below else "")))
+    if report.get("outside"):
+        from lorameta.outside import Unusual
+
+        lines.append(("Place", Unusual(**{k: v for k, v in report["outside"].items() if k != "outside"}).message()))
+    if forecast := report.get("forecast"):
+        lines.append(("Expected gain", "; ".join(_expected(name, found) for name, found in forecast.items())))
     errors = report.get("truncation_error")
     if errors is not None:
         values = list(errors.values()) or [0.0]
-        cut = f"cut to rank {report['rank']} by {report['combiner']}"
-        lines.append(("Truncation error", f"{fmean(values):.3f} on average, {max(values):.3f} at most  ({cut})"))
+        label, how = "Truncation error", f"cut to rank {report['rank']} by {report['combiner']}"
+        if report["combiner"] == "factor":
+            label, how = "Off the exact sum by", "the factors are averaged; --combiner delta is exact"
+        lines.append((label, f"{fmean(values):.3f} on average, {max(values):.3f} at most  ({how})"))
     return lines
+
+
+def _expected(metric: str, found: Mapping[str, float]) -> str:
+    """A forecast in words; a lower loss is a gain."""
+    from lorameta.forecast import LEVEL
+
+    name = {"exact_match": "exact match", "rouge_l": "ROUGE-L", "loss": "loss (less is more)"}.get(metric, metric)
+    sign = -1 if metric == "loss" else 1
+    low, high = sorted(sign * found[end] for end in ("low", "high"))
+    return f"{name} {sign * found['estimate']:+.2f} ({LEVEL:.0%} of the time {low:+.2f} to {high:+.2f})"
 
 
 def aligned(lines: list[tuple[str, str]]) -> str:

@@ -73,3 +73,35 @@ def test_a_missing_or_broken_bank_is_named(lorameta, tmp_path, verb):
     assert result.code == 2
     assert "bank.json" in result.err
     assert "Traceback" not in result.err
+
+
+def test_fit_keeps_an_operator_that_generate_then_uses(lorameta, tiny_bank, tiny_rows, tmp_path):
+    bank = tmp_path / "bank"
+    shutil.copytree(tiny_bank, bank)
+    refused = lorameta("explain", tiny_rows, "--bank", bank, "--operator", "neural", "--distance", "js")
+    assert refused.code == 2
+    assert f"lorameta bank fit {bank} --distance js" in refused.err
+    result = lorameta("bank", "fit", bank, "--distance", "js", "-d", "kl", "--width", 4, "--json")
+    assert result.code == 0, result.err
+    first, second = result.json["fits"]
+    assert (first["distance"], second["distance"]) == ("js", "kl")
+    assert first["path"] == str(bank / "operators" / "neural-js.safetensors")
+    assert first["errors"]["neural"] <= first["errors"]["normalized"] + 1e-6
+    explained = lorameta(
+        "explain", tiny_rows, "--bank", bank, "--operator", "neural", "--distance", "kl", "--json"
+    ).json
+    assert explained["operator_details"]["fit_error_neural"] == round(second["errors"]["neural"], 4)
+    assert sum(explained["weights"].values()) == pytest.approx(1)
+    assert lorameta("bank", "check", bank).code == 0
+
+
+def test_fit_tells_what_was_learned(lorameta, tiny_bank, tmp_path):
+    bank = tmp_path / "bank"
+    shutil.copytree(tiny_bank, bank)
+    text = lorameta("bank", "fit", bank, "-d", "cosine", "--width", 2).out
+    assert "Fitted to the 4 adapters of the bank tiny-bank" in text
+    assert all(way in text for way in ("cosine", "uniform", "normalized", "neural", "held-out neural"))
+    wrong = lorameta("bank", "fit", bank, "-d", "cosine", "-d", "euclid")
+    assert wrong.code == 2
+    assert "euclid" in wrong.err
+    assert [file.name for file in (bank / "operators").iterdir()] == ["neural-cosine.safetensors"]

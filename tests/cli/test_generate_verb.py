@@ -75,6 +75,19 @@ def test_a_warning_is_one_line_on_stderr(lorameta, tiny_bank, tmp_path):
     assert result.json["rows"] == 1
 
 
+def test_explain_searches_and_names_the_options_again(lorameta, tiny_bank, tiny_rows):
+    pytest.importorskip("cma")
+    pytest.importorskip("peft")
+    words = ["--operator", "search", "--evaluations", 3, "--candidates", 2, "--labelled-rows", 4, "--penalty", 0.2]
+    result = lorameta("explain", tiny_rows, "--bank", tiny_bank, *words)
+    assert result.code == 0, result.err
+    assert "operator search, candidates 2, rows 4, evaluations 3, penalty 0.2, loss at start" in " ".join(
+        result.out.split()
+    )
+    expected = "--operator search --candidates 2 --penalty 0.2 --evaluations 3 --labelled-rows 4"
+    assert f"lorameta generate {tiny_rows} -o my-adapter --bank {tiny_bank} {expected}" in result.out
+
+
 BAD_DATA = {
     "empty file": (b"", "rows"),
     "blank lines": (b"\n\n", "rows"),
@@ -120,6 +133,11 @@ def test_all_bad_rows_are_named_at_once(lorameta, tiny_bank, tmp_path):
         (["--top-k", "5"], "4 adapters"),
         (["--top-k", "0"], "top_k"),
         (["--rank", "0"], "--rank"),
+        (["--operator", "nearest", "--temperature", "1"], "no temperature"),
+        (["--operator", "search", "--top-k", "2"], "candidates"),
+        (["--penalty", "0.1"], "has no option 'penalty'"),
+        (["--operator", "sparse", "--evaluations", "9"], "it has penalty, candidates"),
+        (["--operator", "search", "--labelled-rows", "0"], "rows must be"),
         (["--encoding", "utf-99"], "utf-99"),
         (["--input-column", "input", "--output-column", "input"], "--output-column"),
         (["--bank", "nowhere"], "nowhere"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from types import ModuleType
+
 import numpy as np
 import pytest
 
@@ -27,3 +30,10 @@ def bank() -> Summaries:
 @pytest.fixture(scope="session")
 def target() -> DatasetSummary:
     return summary(np.random.default_rng(1))
+
+
+@pytest.fixture(scope="session")
+def ot() -> ModuleType:
+    """POT, without the torch that it would load."""
+    os.environ.setdefault("POT_BACKEND_DISABLE_PYTORCH", "1")
+    return pytest.importorskip("ot", reason="POT is the oracle of the optimal transport distances")

@@ -7,20 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lorameta.distance import DISTANCES, Distance, distances
+from lorameta.distance import DISTANCES, Distance, distance_matrix, distances
 from lorameta.distance.cosine import cosine
 from lorameta.encoder import DatasetSummary, Summaries
 from lorameta.errors import BankError, UsageError
+from lorameta.report.mixture import DISTANCE_NAMES
 
 every = pytest.mark.parametrize("name", list(DISTANCES))
 
 
 def test_the_registry_says_what_is_there():
-    assert list(DISTANCES) == ["js", "kl", "gaussian", "cosine"]
+    tokens, sentence = ["js", "kl", "wasserstein", "mmd"], ["gaussian", "cosine", "sliced", "energy", "sentence_mmd"]
+    assert list(DISTANCES) == tokens + sentence
+    assert [name for name, distance in DISTANCES.items() if distance.needs == "tokens"] == tokens
     for name, distance in DISTANCES.items():
         assert distance.name == name
-        assert distance.needs in ("tokens", "sentence")
         assert distance.doc
+        assert distance.metric + distance.root_metric == (name != "kl")
+        assert DISTANCE_NAMES[name]
 
 
 @every
@@ -34,17 +38,42 @@ def test_is_finite_and_not_negative(target, bank, name):
 
 @every
 def test_is_zero_to_itself_and_only_there(bank, name):
-    table = np.array([distances(bank[i], bank, name) for i in bank.ids])
+    table = distance_matrix(bank, name)
     np.testing.assert_allclose(np.diag(table), 0, atol=1e-12)
     assert (table[~np.eye(8, dtype=bool)] > 1e-3).all()
 
 
 @every
 def test_is_symmetric_where_it_should_be(bank, name):
-    table = np.array([distances(bank[i], bank, name) for i in bank.ids])
+    table = distance_matrix(bank, name)
     assert np.allclose(table, table.T, rtol=1e-9, atol=1e-12) == (name != "kl")
-    if DISTANCES[name].metric:
-        assert (table[:, None, :] <= table[:, :, None] + table[None, :, :] + 1e-12).all()
+    if DISTANCES[name].root_metric:
+        table = np.sqrt(table)
+    if DISTANCES[name].metric or DISTANCES[name].root_metric:
+        assert (table[:, None, :] <= table[:, :, None] + table[None, :, :] + 1e-7).all()
+
+
+@every
+def test_the_matrix_has_each_dataset_as_the_new_one_in_its_row(bank, name):
+    table = distance_matrix(bank, name)
+    assert table.shape == (8, 8)
+    np.testing.assert_array_equal(table[5], distances(bank["a5"], bank, name))
+    assert distance_matrix(bank.select([]), name).shape == (0, 0)
+
+
+def test_the_matrix_knows_what_is_missing(bank):
+    with pytest.raises(UsageError, match="unknown distance 'w1'"):
+        distance_matrix(bank, "w1")
+    with pytest.raises(BankError, match="lack the part 'sentence'"):
+        distance_matrix(Summaries(bank.ids, bank.rows, bank.token_counts), "energy")
+
+
+@every
+def test_what_is_remembered_of_a_bank_is_of_that_bank(target, bank, name):
+    """Distances remember arrays of a bank; another bank, made when the first is gone, has its own."""
+    for ids in (["a0", "a1"], ["a4", "a5"], ["a2", "a7"]):
+        expected = distances(target, bank, name)[[bank.ids.index(i) for i in ids]]
+        np.testing.assert_allclose(distances(target, bank.select(ids), name), expected, rtol=1e-12)
 
 
 @every
@@ -72,7 +101,7 @@ def test_an_empty_bank_has_no_distances(target, bank, name):
 
 
 def test_an_unknown_name_is_answered_with_those_there_are(target, bank):
-    with pytest.raises(UsageError, match="unknown distance 'w1'; there are js, kl, gaussian, cosine"):
+    with pytest.raises(UsageError, match="unknown distance 'w1'; there are js, kl, wasserstein, mmd, gaussian"):
         distances(target, bank, "w1")
 
 
@@ -92,6 +121,8 @@ def test_another_tokenizer_or_model_is_noticed_by_its_size(target, bank):
         distances(replace(target, token_counts=target.token_counts[1:] + 1), bank, "js")
     with pytest.raises(BankError, match="11 numbers in an embedding, the bank's 12"):
         distances(replace(target, mean=target.mean[1:]), bank, "cosine")
+    with pytest.raises(BankError, match="11 numbers in an embedding, the bank's 12"):
+        distances(replace(target, sample=target.sample[:, 1:]), bank, "energy")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.1])
@@ -104,10 +135,11 @@ def test_a_distance_that_is_no_number_is_an_error(target, bank, monkeypatch, val
         distances(target, bank, "broken")
 
 
-@pytest.mark.parametrize("field", ["mean", "covariance_factor", "residual_variance"])
-def test_nan_in_the_dataset_is_an_error(target, bank, field):
+@pytest.mark.parametrize("name", [name for name, distance in DISTANCES.items() if distance.needs == "sentence"])
+@pytest.mark.parametrize("field", ["mean", "covariance_factor", "residual_variance", "sample"])
+def test_nan_in_the_dataset_is_an_error(target, bank, field, name):
     with pytest.raises(UsageError, match="NaN or infinite"):
-        distances(replace(target, **{field: np.nan * getattr(target, field)}), bank, "gaussian")
+        distances(replace(target, **{field: np.nan * getattr(target, field)}), bank, name)
 
 
 def test_nan_is_not_taken_for_the_zero_vector():

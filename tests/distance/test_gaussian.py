@@ -39,6 +39,13 @@ def test_equals_the_formula_with_dense_covariances(seed):
         assert found**2 == pytest.approx(squared, rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_pot(ot, seed):
+    means, factors, _ = draw(seed, n=2, k=9)  # POT takes roots of covariances, which must have full rank
+    expected = ot.gaussian.bures_wasserstein_distance(*means, *(factor.T @ factor for factor in factors))
+    assert one((means[0], factors[0], 0.0), (means[1], factors[1], 0.0)) == pytest.approx(float(expected), rel=1e-9)
+
+
 @given(seed=st.integers(0, 2**32))
 def test_is_a_metric(seed):
     a, b, c = parts(seed)

@@ -14,9 +14,22 @@ counts = arrays(np.int64, 6, elements=st.integers(0, 1000)).filter(lambda c: c.a
 
 
 def test_equals_the_square_of_scipys(target, bank):
-    p, q = densities(target.token_counts), densities(bank.token_counts)
+    p, q = densities(target.token_counts), densities(bank.token_counts.toarray())
     expected = [jensenshannon(p, row) ** 2 for row in q]
     np.testing.assert_allclose(js(target.token_counts, bank.token_counts), expected, rtol=1e-12)
+
+
+def test_equals_the_plain_sum_in_extended_precision():
+    """Over a vocabulary of which every dataset uses a fifth, with datasets next to the target and far away."""
+    rng = np.random.default_rng(0)
+    weights = 1 / np.arange(2, 8002)
+    target, *bank = rng.multinomial(9000, weights / weights.sum(), size=4)
+    bank = np.array([*bank, target, target + (np.arange(8000) == 7), rng.permutation(target)])
+    p, q = (densities(c).astype(np.longdouble) for c in (target, bank))
+    middle = (p + q) / 2
+    expected = ((p * np.log(p / middle)).sum(axis=-1) + (q * np.log(q / middle)).sum(axis=-1)) / 2
+    np.testing.assert_allclose(js(target, bank), expected.astype(float), rtol=1e-11, atol=1e-15)
+    assert js(target, bank)[3] == 0
 
 
 @given(counts, counts)

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from lorameta.encoder import DatasetSummary, Summaries, merge
+from lorameta.encoder import DatasetSummary, Summaries, TokenCounts, merge
 from lorameta.errors import BankError, UsageError
 
 
@@ -19,7 +19,8 @@ def test_each_dataset_comes_back_as_it_was(summaries_list):
     bank = Summaries.from_list(ids, items, tokenizer_hash="abc", sentence_model="m")
     assert len(bank) == 3
     assert bank.ids == tuple(ids)
-    assert bank.token_counts.dtype == np.int64
+    assert bank.token_counts.shape == (3, 50)
+    assert bank.token_counts[0].dtype == np.int64
     assert bank.samples.shape == (3, 4, 6)
     for name, item in zip(ids, items, strict=True):
         assert same(bank[name], item)
@@ -76,9 +77,13 @@ def test_datasets_that_do_not_fit_are_all_named(summaries_list):
         ({"ids": ("a", "b", "a")}, "a: occurs 2 times"),
         ({"ids": ("a", "", "c")}, "not a non-empty text"),
         ({"rows": np.array([1, 0, 2])}, "dog: rows is below 1"),
-        ({"token_counts": np.zeros((3, 50), np.int64)}, "dog: token_counts counts no token"),
-        ({"token_counts": np.full((3, 50), -1)}, "dog: token_counts has a negative count"),
-        ({"token_counts": np.ones((3, 50))}, "float64 of shape"),
+        (
+            {"token_counts": TokenCounts.from_dense(np.eye(50, dtype=int)[[0, 0, 0]] * [[1], [0], [2]])},
+            "dog: token_counts counts no token",
+        ),
+        ({"token_counts": TokenCounts.from_dense(np.full((3, 50), -1))}, "dog: token_counts has a negative count"),
+        ({"token_counts": TokenCounts.from_dense(np.ones((2, 50), int))}, "token_counts: has 2 rows instead of 3"),
+        ({"token_counts": np.ones((3, 50), int)}, "token_counts: is a ndarray; make it with TokenCounts.from_dense"),
         ({"means": np.full((3, 6), np.nan, np.float32)}, "eel: means is not finite"),
         ({"means": np.ones((3, 5), np.float32)}, "dimensions differ"),
         ({"means": np.ones((2, 6), np.float32)}, "means: is float32 of shape"),

@@ -39,6 +39,21 @@ def test_lines_name_the_options_and_the_errors():
     assert "Truncation error" not in dict(mixture_lines(explained))
 
 
+SIGNED = REPORT | {"operator": "search", "temperature": None, "weights": {"a": 1.5, "b": -0.75, "c": 0.25}}
+
+
+def test_signed_weights_have_bars_of_their_size_and_a_line_on_their_sum():
+    lines = weights_table(SIGNED, {}).splitlines()[2:]
+    bars = {line.split()[0]: line.count("█") + line.count("#") for line in lines}
+    assert (bars["a"], bars["b"]) == (20, 10)
+    assert "-0.750" in lines[1]
+    facts = dict(mixture_lines(SIGNED | {"operator_details": {"penalty": 0.05, "loss_at_start": 2.5}}))
+    assert facts["Weights by"] == "operator search, top 2, penalty 0.05, loss at start 2.5"
+    assert facts["Sum of weights"] == "1.000, -0.750 below 0"
+    assert "absolute" in facts["Effective number"]
+    assert "Sum of weights" not in dict(mixture_lines(REPORT))
+
+
 def test_long_values_go_on_below_themselves():
     text = aligned([("Name", "short"), ("Licences", ", ".join(["CC BY 4.0"] * 40))])
     first, second, third, *_ = text.splitlines()

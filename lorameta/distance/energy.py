@@ -1,0 +1,65 @@
+"""The energy distance of samples of sentence embeddings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lorameta.distance.registry import Distance, once_per_bank
+from lorameta.distance.samples import own_pair_means, pair_means
+from lorameta.encoder.summary import DatasetSummary, Summaries
+
+_ROUNDING = 64 * np.finfo(np.float64).eps
+
+
+def energy(sample: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """(2 E‖X - Y‖ - E‖X - X′‖ - E‖Y - Y′‖)^½, X and X′ of one sample, Y and Y′ of the other, all independent.
+
+    A metric on the samples' empirical distributions; rooted, as ``scipy.stats.energy_distance`` is.
+
+    Parameters
+    ----------
+    sample : numpy.ndarray of shape (s, d)
+    samples : numpy.ndarray of shape (N, s′, d)
+        Shorter samples end in rows of NaN.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float64
+        At least 0, in the root of the unit of the embeddings. The square is right to 1e-12, and 0 where it is no
+        larger than its rounding.
+
+    Notes
+    -----
+    scipy has it in one dimension only, and POT not at all. The expectations are over all pairs, a row with itself
+    included: samples of one dataset are thus a distance apart that shrinks with their size.
+
+    References
+    ----------
+    Székely and Rizzo, Energy statistics: a class of statistics based on distances, J. Stat. Plan. Inference 143 (2013).
+    """
+    return _compare(sample, samples, own_pair_means(_length, samples))
+
+
+def _length(squared: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(squared, 0.0))
+
+
+def _compare(sample: np.ndarray, samples: np.ndarray, within: np.ndarray) -> np.ndarray:
+    between = 2 * pair_means(_length, sample, samples)
+    squared = between - within - own_pair_means(_length, sample[None])
+    # The root would make 1e-8 out of a rounding of 1e-16.
+    return np.sqrt(np.where(squared > _ROUNDING * between, squared, 0.0))
+
+
+@once_per_bank
+def _within(bank: Summaries) -> np.ndarray:
+    return own_pair_means(_length, bank.part("sentence")[3])
+
+
+def _of_summaries(target: DatasetSummary, bank: Summaries) -> np.ndarray:
+    return _compare(target.part("sentence")[3], bank.part("sentence")[3], _within(bank))
+
+
+ENERGY = Distance(
+    "energy", "sentence", _of_summaries, metric=True, doc="energy distance of samples of sentence embeddings"
+)
