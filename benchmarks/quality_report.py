@@ -234,8 +234,6 @@ def report(bank: AdapterBank, arguments: argparse.Namespace, methods: list[Metho
         metric: (1 if metric != "loss" else -1) * (columns(scores, default, metric) - columns(scores, "base", metric))
         for metric in METRICS
     }
-    record = Record(bank.content_hash, default_settings(), bank.ids, p_values, gains)
-    record.save(bank.path / "leave_one_out.json")
     with_mates = sum(tables.sources.count(source) > 1 for source in tables.sources)
     result = stamp(vars(arguments)) | {
         "bank": {"name": bank.name, "adapters": len(bank), "content": bank.content_hash},
@@ -268,6 +266,7 @@ def report(bank: AdapterBank, arguments: argparse.Namespace, methods: list[Metho
         },
     }
     write("quality", result, markdown(result, methods))
+    Record(bank.content_hash, default_settings(), bank.ids, p_values, gains).save(bank.path / "leave_one_out.json")
     pictures(result, collected, methods)
 
 
