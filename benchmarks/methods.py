@@ -104,6 +104,12 @@ def catalogue() -> list[Method]:
           for d in ("js_answers", "loss") for t in (0.5, 0.25)),
         *(M(f"{o} loss of 20", "mix", "loss", o, t, candidates=20, group="other distances")
           for o, t in (("nearest", 1.0), ("normalized", 0.5))),
+        *(M(f"normalized js_answers T={t:g}{name}", "mix", "js_answers", "normalized", t, combiner=combiner,
+            group="other distances")
+          for t in (2.0, 4.0) for combiner, name in (("delta", ""), ("factor", " (factor)"))),
+        M("normalized js_answers (factor)", "mix", "js_answers", "normalized", combiner="factor", group="other distances"),
+        M("normalized js_answers+cosine (factor)", "mix", "js_answers+cosine", "normalized", combiner="factor",
+          group="other distances"),
         M("normalized loss of 8 T=0.25", "mix", "loss", "normalized", 0.25, candidates=8, group="other distances"),
     ]  # fmt: skip
 

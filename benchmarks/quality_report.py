@@ -49,7 +49,7 @@ def comparison(scores: dict[str, dict[str, dict]], methods: list[Method], boot: 
             line[f"{metric}_interval"] = boot.interval(boot.mean(values))
             gap = (values.mean() - base.mean()) / (tuned.mean() - base.mean())
             gaps = (boot.mean(values) - boot.mean(base)) / (boot.mean(tuned) - boot.mean(base))
-            line[f"{metric}_gap_closed"] = round(float(gap), 4)
+            line[f"{metric}_gap_closed"] = round(float(gap), 4) + 0.0  # no -0.0
             line[f"{metric}_gap_closed_interval"] = boot.interval(gaps)
             difference = values - columns(scores, REFERENCE, metric)
             line[f"{metric}_over_paper"] = round(float(difference.mean()), 4)

@@ -65,12 +65,18 @@ class Mixture:
     outside: Unusual | None = None
 
     def combiner(self, bank: AdapterBank, asked: str = COMBINER) -> str:
-        """`asked`, or for ``"auto"`` what suits the adapters of the largest weights."""
-        from lorameta.combiner.auto import SAMPLE, choose
+        """`asked`, or for ``"auto"`` what suits the operator and the adapters of the largest weights.
 
-        if asked != "auto" or (self.weights < 0).any() or abs(self.weights.sum() - 1) > 1e-6:
-            return "delta" if asked == "auto" else asked
-        return choose([bank[name] for name, _, weight in self.ranked()[:SAMPLE] if weight > 0])
+        Weights that were found by running the model were found for the sum, and `delta` measured better for them.
+        """
+        from lorameta.combiner.auto import SAMPLE, choose
+        from lorameta.operator import OPERATORS
+
+        if asked != "auto":
+            return asked
+        if OPERATORS[self.operator].needs == "rows":
+            return "delta"
+        return choose([bank[name] for name, _, weight in self.ranked()[:SAMPLE] if weight != 0])
 
     def forecast(self, bank: AdapterBank, combiner: str = COMBINER) -> dict[str, dict[str, float]] | None:
         """Gain over the base to expect: metric → {estimate, low, high}, from the leave-one-out record of `bank`.
@@ -264,8 +270,8 @@ def generate_adapter(
         saw, that start included. The loss is that of the exact sum Σ wᵢ ΔWᵢ, also where `combiner` cuts or averages it
         afterwards. Of ``neural``: ``fitted``, a ``NeuralOperator`` to be used in place of the bank's.
     combiner : {"auto", "delta", "concat", "factor"}
-        ``auto`` is ``factor`` where the A's of the adapters are alike and the weights positive, else ``delta``; see
-        :func:`lorameta.combiner.auto.choose`. ``delta`` is the best rank-`rank` approximation of Σ wᵢ ΔWᵢ, ``concat``
+        ``auto`` is ``delta`` after ``trial`` and ``search`` and where the A's of the adapters differ, else ``factor``
+        (:func:`lorameta.combiner.auto.choose`). ``delta`` is the best rank-`rank` approximation of Σ wᵢ ΔWᵢ, ``concat``
         the sum itself at the rank of all together, ``factor`` what the code of arXiv 2507.01806 does,
         (Σ wᵢ Bᵢ)(Σ wᵢ Aᵢ).
     rank : int, optional

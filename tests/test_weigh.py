@@ -217,3 +217,15 @@ def test_defaults_that_an_operator_does_not_have_are_no_fault_of_the_caller():
     assert plan("neural", temperature=None, top_k=8, options=None, defaults=(0.3, 8)).temperature == 0.3
     with pytest.raises(UsageError, match="candidates"):
         plan("sparse", temperature=None, top_k=7, options=None, defaults=(0.3, 8))
+
+
+def test_auto_combines_by_delta_what_was_found_by_running_the_model(bank, tiny_rows):
+    pytest.importorskip("peft")
+    found = {name: mix(tiny_rows, bank=bank, operator=name) for name in ("normalized", "sparse", "trial")}
+    assert found["trial"].combiner(bank) == "delta"
+    from lorameta.combiner.auto import choose
+
+    for name in ("normalized", "sparse"):
+        used = [bank[i] for i, _, weight in found[name].ranked() if weight != 0]
+        assert found[name].combiner(bank) == choose(used)
+        assert found[name].combiner(bank, "concat") == "concat"

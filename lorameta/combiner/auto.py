@@ -19,7 +19,7 @@ SAMPLE = 8
 
 
 def choose(adapters: Sequence[Adapter]) -> str:
-    """``"factor"`` or ``"delta"``, for adapters that are to be mixed with weights that are positive and sum to 1.
+    """``"factor"`` or ``"delta"``, for adapters that are to be mixed with weights that sum to 1.
 
     The average of the factors carries cross-terms wᵢ wⱼ Bᵢ Aⱼ. Where all adapters started from the same A and keep
     close to it, they replace each A by the common one, which measured better than the exact sum (the rows "(factor)" of
