@@ -107,7 +107,8 @@ def catalogue() -> list[Method]:
         *(M(f"normalized js_answers T={t:g}{name}", "mix", "js_answers", "normalized", t, combiner=combiner,
             group="other distances")
           for t in (2.0, 4.0) for combiner, name in (("delta", ""), ("factor", " (factor)"))),
-        M("normalized js_answers (factor)", "mix", "js_answers", "normalized", combiner="factor", group="other distances"),
+        M("normalized js_answers (factor)", "mix", "js_answers", "normalized", combiner="factor",
+          group="other distances"),
         M("normalized js_answers+cosine (factor)", "mix", "js_answers+cosine", "normalized", combiner="factor",
           group="other distances"),
         M("normalized loss of 8 T=0.25", "mix", "loss", "normalized", 0.25, candidates=8, group="other distances"),
