@@ -50,12 +50,11 @@ SHOWN = (
 )
 
 
-def study_rows(study: dict[str, Any], setting: str, costs: dict[str, Any]) -> Iterable[list[str]]:
+def study_rows(study: dict[str, Any], setting: str) -> Iterable[list[str]]:
     table = study["settings"][setting]
     for name in (n for n in table if n in {*SHOWN, study["default"]}):
         line = table[name]
-        gaps = (f"{line[f'{metric}_gap_closed']:.0%}" for metric in ("exact_match", "loss"))
-        cost = costs.get(name, {})
+        gaps = (f"{round(line[f'{metric}_gap_closed'], 2) + 0.0:.0%}" for metric in ("exact_match", "loss"))
         low, high = line["exact_match_interval"]
         yield [
             f"**{name}** (default)" if name == study["default"] else name,
@@ -63,13 +62,13 @@ def study_rows(study: dict[str, Any], setting: str, costs: dict[str, Any]) -> It
             f"{line['rouge_l']:.3f}",
             f"{line['loss']:.2f}",
             *gaps,
-            f"{cost['seconds']:.1f}" if cost else "",
-            f"{cost['peak_memory_mb']:.0f}" if cost else "",
+            f"{line['seconds']:.1f}" if "seconds" in line else "",
+            f"{line['peak_memory_mb']:.0f}" if "peak_memory_mb" in line else "",
         ]
 
 
 def study_lines() -> list[str]:
-    study, costs = load("quality"), load("quality_costs")["costs"]
+    study = load("quality")
     head = ["method", "exact match (95 %)", "ROUGE-L", "loss", "gap (EM)", "gap (loss)", "seconds", "MB"]
     single, outside, forecast = study["single_adapters"], study["outside"], study["forecast"]
     others, cipher = outside["tasks_of_other_sources"]["all rows"], outside["ciphered_text"]["all rows"]
@@ -83,11 +82,11 @@ def study_lines() -> list[str]:
             "`lorameta generate` in a cold process, and of training for the last row. A setting that is followed by",
             "(factor) mixes as the paper's code does.",
         ),
-        *table(head, study_rows(study, "loo", costs)),
+        *table(head, study_rows(study, "loo")),
         *paragraph(
             "The same with every adapter of the task's *source* taken away:",
         ),
-        *table(head[:-2], (row[:-2] for row in study_rows(study, "source", costs))),
+        *table(head[:-2], (row[:-2] for row in study_rows(study, "source"))),
         *paragraph(
             "All methods, intervals, paired differences and ablations (temperature, top-k, rank, norm, shuffled",
             "weights, other distances) are in [quality.md](benchmarks/results/quality.md), a picture is",

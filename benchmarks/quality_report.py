@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,10 @@ def report(bank: AdapterBank, arguments: argparse.Namespace, methods: list[Metho
     }
     mixes = [m.name for m in methods if m.kind == "mix" and m.group in ("grid", "baselines")]
     default = default_name(methods)
+    costs = costs_of_rows()
+    for table in settings.values():
+        for name, line in table.items():
+            line |= costs.get(name, {})
     p_values = unusualness(bank, default_settings()["distance"])
     scores = collected["scores"]["loo"]
     gains = {
@@ -270,6 +275,13 @@ def report(bank: AdapterBank, arguments: argparse.Namespace, methods: list[Metho
     pictures(result, collected, methods)
 
 
+def costs_of_rows() -> dict[str, dict[str, Any]]:
+    """Seconds and peak memory by row, from `quality_costs.py`; empty before it has run."""
+    path = RESULTS / "quality_costs.json"
+    costs = json.loads(path.read_text(encoding="utf-8"))["costs"] if path.exists() else {}
+    return {name: {k: line[k] for k in ("seconds", "peak_memory_mb")} for name, line in costs.items()}
+
+
 def shown(default: str) -> list[str]:
     names = ["base", "few-shot prompt", "random adapter", "uniform", "nearest js", REFERENCE, default, "normalized js",
              "trial js", "search js", "best single in hindsight", "fine-tuned"]  # fmt: skip
@@ -282,8 +294,9 @@ def markdown(result: dict[str, Any], methods: list[Method]) -> str:
         "",
         f"{result['tasks']} tasks, at most {result['rows_a_task_at_most']} test rows each. Means over tasks; in "
         "brackets 95 % intervals of a bootstrap over tasks. Gap closed: 0 is the base, 1 is LoRA fine-tuning on the "
-        "task's own rows with the recipe of the bank. The last column is the mean difference from "
-        f"`{result['reference']}`, the paper's best setting, on the same tasks.",
+        "task's own rows with the recipe of the bank. Over the paper's: the mean difference from "
+        f"`{result['reference']}`, the paper's best setting, on the same tasks. Seconds and memory: `lorameta generate` "
+        "in a cold process on the help desk rows, and one training on one thread (`quality_costs.py`).",
         f"Made by `{result['command']}` at commit {result['commit'][:10]} on {result['machine']}.",
     ]
     titles = {
@@ -296,21 +309,22 @@ def markdown(result: dict[str, Any], methods: list[Method]) -> str:
             lines += [f"{result['tasks_with_others_of_their_source']} of the tasks share their source with others.", ""]
         lines += [
             "| method | exact match | ROUGE-L | loss | gap closed (exact match) | gap closed (loss) | effective number "
-            "| exact match over the paper's |",
-            "|---|---:|---:|---:|---:|---:|---:|---:|",
+            "| exact match over the paper's | seconds | MB |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         ]
         group = None
         for name, line in result["settings"][setting].items():
             if line["group"] != group:
                 group = line["group"]
-                lines.append(f"| **{group}** | | | | | | | |")
+                lines.append(f"| **{group}** | | | | | | | | | |")
             gaps = [f"{line[f'{m}_gap_closed']:.1%} {bracket(line[f'{m}_gap_closed_interval'], '.0%')}"
                     for m in ("exact_match", "loss")]  # fmt: skip
             cells = [name + (" (default)" if name == result["default"] else ""),
                      f"{line['exact_match']:.3f} {bracket(line['exact_match_interval'])}", f"{line['rouge_l']:.3f}",
                      f"{line['loss']:.3f}", *gaps, str(line.get("effective_number_median", "")),
                      f"{line['exact_match_over_paper']:+.3f} "
-                     f"{bracket(line['exact_match_over_paper_interval'], '+.3f')}"]  # fmt: skip
+                     f"{bracket(line['exact_match_over_paper_interval'], '+.3f')}",
+                     *(str(line.get(k, "")) for k in ("seconds", "peak_memory_mb"))]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
