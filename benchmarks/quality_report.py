@@ -295,8 +295,8 @@ def markdown(result: dict[str, Any], methods: list[Method]) -> str:
         f"{result['tasks']} tasks, at most {result['rows_a_task_at_most']} test rows each. Means over tasks; in "
         "brackets 95 % intervals of a bootstrap over tasks. Gap closed: 0 is the base, 1 is LoRA fine-tuning on the "
         "task's own rows with the recipe of the bank. Over the paper's: the mean difference from "
-        f"`{result['reference']}`, the paper's best setting, on the same tasks. Seconds and memory: `lorameta generate` "
-        "in a cold process on the help desk rows, and one training on one thread (`quality_costs.py`).",
+        f"`{result['reference']}`, the paper's best setting, on the same tasks. Seconds and memory: `lorameta "
+        "generate` in a cold process on the help desk rows, and one training on one thread (`quality_costs.py`).",
         f"Made by `{result['command']}` at commit {result['commit'][:10]} on {result['machine']}.",
     ]
     titles = {
