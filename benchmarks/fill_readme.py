@@ -104,9 +104,9 @@ def study_lines() -> list[str]:
             f"in cipher {cipher['called_outside']:.0%}. The interval of the forecast, promised to hold",
             f"{forecast['level']:.0%} of the time, held the gain in exact match of",
             f"{forecast['exact_match']['covered']:.0%} of the tasks and that in loss of",
-            f"{forecast['loss']['covered']:.0%}, each forecast without its source. Its estimate correlates with what came",
-            f"by {forecast['exact_match']['correlation']:.2f} and {forecast['loss']['correlation']:.2f}: on this bank it",
-            "knows no more than the mean of the record.",
+            f"{forecast['loss']['covered']:.0%}, each forecast without its source. Its estimate correlates with what",
+            f"came by {forecast['exact_match']['correlation']:.2f} and {forecast['loss']['correlation']:.2f}: on this",
+            "bank it knows no more than the mean of the record.",
         ),
     ]
 

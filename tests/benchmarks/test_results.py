@@ -30,10 +30,43 @@ def test_a_result_names_its_command_and_commit(path):
     assert len(result["commit"]) >= 7
 
 
-def test_the_leave_one_out_means_are_those_of_its_rows():
-    study = json.loads((ROOT / "benchmarks" / "results" / "leave_one_out.json").read_text(encoding="utf-8"))
-    for name, line in study["overall"].items():
-        rows = [row for row in study["by_task"] if row["method"] == name]
-        assert len(rows) == study["tasks"]
+def quality():
+    return json.loads((ROOT / "benchmarks" / "results" / "quality.json").read_text(encoding="utf-8"))
+
+
+def test_the_means_of_the_study_are_those_of_its_tasks():
+    study = quality()
+    rows = list(study["by_task"].values())
+    assert len(rows) == study["tasks"]
+    names = [name for name, value in rows[0].items() if isinstance(value, dict)]
+    assert {"base", "fine-tuned", study["default"], study["reference"]} <= set(names)
+    for name in names:
+        line = study["settings"]["loo"][name]
         for metric in ("exact_match", "rouge_l", "loss"):
-            assert line[metric] == pytest.approx(sum(row[metric] for row in rows) / len(rows), abs=1e-4)
+            mean = sum(row[name][metric] for row in rows) / len(rows)
+            assert line[metric] == pytest.approx(mean, abs=2e-4)
+            base, tuned = (sum(row[end][metric] for row in rows) / len(rows) for end in ("base", "fine-tuned"))
+            assert line[f"{metric}_gap_closed"] == pytest.approx((mean - base) / (tuned - base), abs=2e-3)
+            low, high = line[f"{metric}_interval"]
+            assert low <= line[metric] <= high
+
+
+def test_the_study_is_of_the_bank_that_is_here_and_so_is_its_record():
+    from lorameta.bank import AdapterBank
+    from lorameta.forecast import Record
+
+    study, bank = quality(), AdapterBank.open("embedded")
+    assert study["bank"]["content"] == bank.content_hash
+    record = Record.load(bank.path / "leave_one_out.json")
+    assert (record.bank, record.ids) == (bank.content_hash, bank.ids)
+    for metric, sign in (("exact_match", 1), ("rouge_l", 1), ("loss", -1)):
+        for name, gain in zip(record.ids, record.gains[metric], strict=True):
+            row = study["by_task"][name]
+            assert gain == pytest.approx(sign * (row[study["default"]][metric] - row["base"][metric]), abs=2e-4)
+
+
+def test_the_default_is_the_row_that_the_study_calls_so():
+    from lorameta import generate
+
+    assert quality()["default"] == f"{generate.OPERATOR} {generate.DISTANCE} (factor)"
+    assert (generate.TEMPERATURE, generate.TOP_K, generate.COMBINER) == (1.0, None, "auto")
