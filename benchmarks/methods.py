@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -26,6 +25,8 @@ PAPER = ("attentional", "normalized", "neural")
 #: Groups that are measured in both settings; the rest, which explain, only where one adapter is left out.
 MAIN = ("ends", "baselines", "grid")
 SHUFFLES = 3
+#: Hidden units of the fitted networks; the paper's code has 4,000.
+NEURAL_WIDTH = 32
 
 
 @dataclass(frozen=True)
@@ -238,12 +239,6 @@ def source_folds(sources: tuple[str, ...], count: int = 8, seed: int = 0) -> np.
         fold[name] = int(np.argmin(sizes))
         sizes[fold[name]] += sources.count(name)
     return np.array([fold[source] for source in sources])
-
-
-@functools.lru_cache(maxsize=1)
-def neural_width() -> int:
-    """Hidden units of the fitted networks of the study; the paper's code has 4,000."""
-    return 32
 
 
 def facts(weights: np.ndarray) -> dict[str, float]:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from common import ROOT
-from methods import MAIN, Method, Mixer, Tables, catalogue, facts, neural_width, source_folds
+from methods import MAIN, NEURAL_WIDTH, Method, Mixer, Tables, catalogue, facts, source_folds
 
 from lorameta.bank import AdapterBank
 from lorameta.data import load_examples
@@ -54,7 +54,7 @@ def main() -> None:
     job = {"data": arguments.data, "bank": arguments.bank, "limit": arguments.limit}
     run(bank, "matrix", matrix_of, [(task, job) for task in bank.ids], arguments.workers)
     chosen = [m for m in catalogue() if not arguments.only or m.group in arguments.only]
-    save_tables(bank, arguments.data, chosen)
+    save_tables(bank, arguments.data, arguments.limit, chosen)
     asked = {"loo": chosen, "source": [m for m in chosen if m.group in MAIN]}
     work = [(task, setting, asked[setting], job) for setting in arguments.settings for task in bank.ids]
     run(bank, "methods", methods_of, work, arguments.workers)
@@ -160,7 +160,7 @@ def matrices(bank: AdapterBank, data: Path, limit: int) -> dict[str, np.ndarray]
     return made
 
 
-def save_tables(bank: AdapterBank, data: Path, methods: list[Method]) -> None:
+def save_tables(bank: AdapterBank, data: Path, limit: int, methods: list[Method]) -> None:
     """Distances, Gram matrix and fitted operators, computed once and read by every worker."""
     import pickle
 
@@ -183,7 +183,7 @@ def save_tables(bank: AdapterBank, data: Path, methods: list[Method]) -> None:
     distances = {name: cached(name, functools.partial(distance_matrix, bank.summaries, name)) for name in DISTANCES}
     for side in ("answers", "prompts"):
         distances[f"js_{side}"] = cached(f"js_{side}", functools.partial(one_sided, bank, data, side))
-    distances["loss"] = matrices(bank, data, 32)["labelled_loss"]
+    distances["loss"] = matrices(bank, data, limit)["labelled_loss"]
     tables = Tables(
         bank.ids,
         sources,
@@ -200,7 +200,7 @@ def save_tables(bank: AdapterBank, data: Path, methods: list[Method]) -> None:
                 seen = np.flatnonzero(tables.folds != fold)
                 D, G = distances[distance][np.ix_(seen, seen)], tables.gram[np.ix_(seen, seen)]
                 begun = time.perf_counter()
-                tables.neural[distance, fold] = fit_neural(D, G, width=neural_width(), seed=fold)
+                tables.neural[distance, fold] = fit_neural(D, G, width=NEURAL_WIDTH, seed=fold)
                 print(f"neural {distance} {fold}: {time.perf_counter() - begun:.1f} s", file=sys.stderr)
     path.write_bytes(pickle.dumps(tables.neural))
     (folder / "tables.pickle").write_bytes(pickle.dumps(tables))
@@ -222,7 +222,7 @@ def one_sided(bank: AdapterBank, data: Path, side: str) -> np.ndarray:
 
 
 @functools.cache
-def tables_of(path: str, content: str) -> Tables:
+def tables_of(content: str) -> Tables:
     import pickle
 
     return pickle.loads((WORK / f"tables-{content[:12]}" / "tables.pickle").read_bytes())
@@ -231,7 +231,7 @@ def tables_of(path: str, content: str) -> Tables:
 def methods_of(task: str, setting: str, methods: list[Method], job: dict) -> int:
     """Score every method on one task, and note which score belongs to which method."""
     bank, mixer, scorer = opened(job["bank"])
-    tables = tables_of(job["bank"], bank.content_hash)
+    tables = tables_of(bank.content_hash)
     i = bank.ids.index(task)
     rows = rows_of(job["data"], task, job["limit"])
     cache = Cache(bank, task, rows["test"], "scores")
@@ -307,7 +307,7 @@ def collect(bank: AdapterBank, data: Path, limit: int) -> dict[str, Any]:
             scores[setting][task] = json.loads(path.read_text())
             if setting == "source":
                 scores[setting][task] = scores["loo"][task] | scores[setting][task]
-    return {"scores": scores, "tables": tables_of("", bank.content_hash)} | matrices(bank, data, limit)
+    return {"scores": scores, "tables": tables_of(bank.content_hash)} | matrices(bank, data, limit)
 
 
 if __name__ == "__main__":

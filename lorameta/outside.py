@@ -55,7 +55,7 @@ class Unusual:
             where = "lies at the edge of the bank"
         return (
             f"the dataset {where}: {self.distance:.3g} to its nearest adapter, {self.nearest}; {self.typical:.3g} is "
-            f"typical inside the bank, and {self.p_value:.0%} of its own datasets are as far out"
+            f"typical inside the bank, and at most {self.p_value:.0%} of its own datasets are as far out"
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -222,10 +222,10 @@ def test_defaults_that_an_operator_does_not_have_are_no_fault_of_the_caller():
 def test_auto_combines_by_delta_what_was_found_by_running_the_model(bank, tiny_rows):
     pytest.importorskip("peft")
     found = {name: mix(tiny_rows, bank=bank, operator=name) for name in ("normalized", "sparse", "trial")}
-    assert found["trial"].combiner(bank) == "delta"
+    assert found["trial"].combiner(bank, "auto") == "delta"
     from lorameta.combiner.auto import choose
 
     for name in ("normalized", "sparse"):
         used = [bank[i] for i, _, weight in found[name].ranked() if weight != 0]
-        assert found[name].combiner(bank) == choose(used)
+        assert found[name].combiner(bank, "auto") == choose(used)
         assert found[name].combiner(bank, "concat") == "concat"

@@ -35,7 +35,7 @@ def explain(
     chosen = common.given(distance=distance, operator=operator, temperature=temperature, top_k=top_k)
     columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
     with common.weighing("comparing", operator, evaluations=evaluations, candidates=candidates) as progress:
-        from lorameta.generate import mix
+        from lorameta.generate import COMBINER, mix
 
         opened = common.open_bank(bank)
         mixture = mix(
@@ -49,7 +49,7 @@ def explain(
             **columns,
             **chosen,
         )
-    report = mixture.report() | {"bank": opened.name, "forecast": mixture.forecast(opened)}
+    report = mixture.report() | {"bank": opened.name, "forecast": mixture.forecast(opened, COMBINER)}
     if as_json:
         common.print_json({"data": str(data), **report, "seconds": common.elapsed()})
         return

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lorameta.distance.registry import Distance, once_per_bank
-from lorameta.distance.samples import own_pair_means, pair_means
-from lorameta.encoder.summary import DatasetSummary, Summaries
+from lorameta.distance.registry import Distance
+from lorameta.distance.samples import on_samples, own_pair_means, pair_means
 
 _ROUNDING = 64 * np.finfo(np.float64).eps
 
@@ -51,15 +50,10 @@ def _compare(sample: np.ndarray, samples: np.ndarray, within: np.ndarray) -> np.
     return np.sqrt(np.where(squared > _ROUNDING * between, squared, 0.0))
 
 
-@once_per_bank
-def _within(bank: Summaries) -> np.ndarray:
-    return own_pair_means(_length, bank.part("sentence")[3])
-
-
-def _of_summaries(target: DatasetSummary, bank: Summaries) -> np.ndarray:
-    return _compare(target.part("sentence")[3], bank.part("sentence")[3], _within(bank))
-
-
 ENERGY = Distance(
-    "energy", "sentence", _of_summaries, metric=True, doc="energy distance of samples of sentence embeddings"
+    "energy",
+    "sentence",
+    on_samples(_compare, _length),
+    metric=True,
+    doc="energy distance of samples of sentence embeddings",
 )

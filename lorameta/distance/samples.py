@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lorameta.distance.registry import once_per_bank
+from lorameta.encoder.summary import DatasetSummary, Summaries
 from lorameta.errors import UsageError
 
 _BLOCK = 2**21  # numbers of the bank's samples that are worked off at once
@@ -45,6 +47,21 @@ def own_pair_means(function: Callable[[np.ndarray], np.ndarray], samples: np.nda
     for i, n in enumerate(row_counts(samples)):
         found[i] = pair_means(function, samples[i, :n], samples[i : i + 1, :n])[0]
     return found
+
+
+def on_samples(
+    compare: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], function: Callable[[np.ndarray], np.ndarray]
+) -> Callable[[DatasetSummary, Summaries], np.ndarray]:
+    """Lift (sample, samples, own pair means of the samples) → (N,) to summaries; the last are found once a bank."""
+
+    @once_per_bank
+    def within(bank: Summaries) -> np.ndarray:
+        return own_pair_means(function, bank.part("sentence")[3])
+
+    def compared(target: DatasetSummary, bank: Summaries) -> np.ndarray:
+        return compare(target.part("sentence")[3], bank.part("sentence")[3], within(bank))
+
+    return compared
 
 
 def as_sample(sample: np.ndarray, samples: np.ndarray) -> np.ndarray:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lorameta.distance.kernel import kernel
-from lorameta.distance.registry import Distance, once_per_bank
-from lorameta.distance.samples import own_pair_means, pair_means
-from lorameta.encoder.summary import DatasetSummary, Summaries
+from lorameta.distance.registry import Distance
+from lorameta.distance.samples import on_samples, own_pair_means, pair_means
 
 
 def sentence_mmd(sample: np.ndarray, samples: np.ndarray) -> np.ndarray:
@@ -43,19 +42,10 @@ def _compare(sample: np.ndarray, samples: np.ndarray, within: np.ndarray) -> np.
     return np.maximum(own_pair_means(kernel, sample[None]) - 2 * between + within, 0.0)
 
 
-@once_per_bank
-def _within(bank: Summaries) -> np.ndarray:
-    return own_pair_means(kernel, bank.part("sentence")[3])
-
-
-def _of_summaries(target: DatasetSummary, bank: Summaries) -> np.ndarray:
-    return _compare(target.part("sentence")[3], bank.part("sentence")[3], _within(bank))
-
-
 SENTENCE_MMD = Distance(
     "sentence_mmd",
     "sentence",
-    _of_summaries,
+    on_samples(_compare, kernel),
     metric=False,
     doc="squared maximum mean discrepancy of samples of sentence embeddings",
     root_metric=True,
