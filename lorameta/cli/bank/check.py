@@ -1,0 +1,31 @@
+"""`lorameta bank check`: whether a bank is whole."""
+
+from __future__ import annotations
+
+import typer
+
+from lorameta.cli import common
+from lorameta.cli.bank.shared import Name
+from lorameta.cli.progress import waiting
+
+
+def check(bank: Name = common.EMBEDDED, as_json: common.AsJson = False, debug: common.Debug = False) -> None:
+    """Verify every file of a bank: hashes, shapes, numbers, names.
+
+    All problems are reported at once; the exit code is 2 if there are any.
+    """
+    opened = common.open_bank(bank)
+    with waiting("checking"):
+        report = opened.check()
+    if as_json:
+        common.print_json({"bank": opened.name, **report.as_dict(), "total_seconds": common.elapsed()})
+    else:
+        for kind, lines in (("problem", report.problems), ("warning", report.warnings)):
+            for line in lines:
+                typer.echo(f"{kind}: {line}")
+        count = len(report.problems)
+        verdict = "whole" if report.ok else f"damaged: {count} problem{'s' if count > 1 else ''}"
+        read = f"{report.adapters} adapters, {report.bytes / 1e6:.1f} MB read in {common.elapsed():.1f} s"
+        typer.echo(f"The bank {opened.name} is {verdict} ({read}).")
+    if not report.ok:
+        raise typer.Exit(2)

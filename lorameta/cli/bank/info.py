@@ -1,0 +1,76 @@
+"""`lorameta bank info`: what a bank is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lorameta.cli import common
+from lorameta.cli.bank.shared import METRIC_HEADERS, METRIC_NOTE, METRICS, Name, scores
+
+if TYPE_CHECKING:
+    from lorameta.bank import AdapterBank
+
+
+def info(bank: Name = common.EMBEDDED, as_json: common.AsJson = False, debug: common.Debug = False) -> None:
+    """Say what a bank is: its base, its adapters, their licences."""
+    facts = _facts(common.open_bank(bank))
+    if as_json:
+        common.print_json(facts)
+        return
+    from lorameta.report.mixture import aligned
+    from lorameta.report.table import table
+
+    lines = [
+        ("Bank", f"{facts['name']}, in {facts['path']} ({facts['megabytes']:.1f} MB)"),
+        ("Base model", facts["base_model"]),
+        ("Adapters", f"{facts['adapters']} (rank {_several(facts['ranks'])}, on {_several(facts['targets'])})"),
+        ("Left out", f"{facts['left_out']} (bank.json says why)"),
+        ("Summaries", ", ".join(facts["summaries"])),
+        ("Licences", _several(facts["licences"])),
+    ]
+    typer.echo(aligned([line for line in lines if line[1]]))
+    rows = [[name, family["adapters"], *map(family.get, METRICS)] for name, family in facts["families"].items()]
+    typer.echo(f"\n{table(['family', 'adapters', *METRIC_HEADERS], rows, align='<>>>>>')}")
+    typer.echo(f"\n{METRIC_NOTE}; here the means of a family. `lorameta bank list` shows the adapters one by one.")
+
+
+def _facts(bank: AdapterBank) -> dict[str, Any]:
+    """What `bank info` tells, for people and machines alike."""
+    records = bank.records.values()
+    families: dict[str, dict[str, Any]] = {}
+    for family in sorted({record.family for record in records}):
+        members = [record for record in records if record.family == family]
+        families[family] = {
+            "adapters": len(members),
+            **{metric: _mean([scores(record)[metric] for record in members]) for metric in METRICS},
+        }
+    summaries = bank.summaries
+    return {
+        "name": bank.name,
+        "path": str(bank.path),
+        "megabytes": round(sum(file.stat().st_size for file in bank.path.rglob("*") if file.is_file()) / 1e6, 1),
+        "base_model": bank.base_model,
+        "adapters": len(bank),
+        "left_out": len(bank.manifest.left_out),
+        "ranks": dict(Counter(str(record.rank) for record in records)),
+        "targets": dict(Counter(target for record in records for target in record.targets)),
+        "licences": dict(Counter(record.licence for record in records).most_common()),
+        "summaries": [part for part in ("tokens", "sentence") if summaries.has(part)],
+        "families": families,
+    }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(fmean(known), 4) if known else None
+
+
+def _several(counts: dict[str, int]) -> str:
+    """Names with their counts, the counts left out where they are all the same."""
+    if len(set(counts.values())) <= 1:
+        return ", ".join(counts)
+    return ", ".join(f"{name} ({count})" for name, count in counts.items())

@@ -1,0 +1,23 @@
+"""What the verbs of `lorameta bank` share: the argument BANK, and the scores that two of them show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lorameta.bank import AdapterRecord
+
+WHO = ("base", "adapter")
+METRICS = ("base_exact_match", "adapter_exact_match", "base_rouge_l", "adapter_rouge_l")
+METRIC_HEADERS = ("EM base", "adapter", "RL base", "adapter")
+METRIC_NOTE = "EM: exact match, RL: ROUGE-L, on the test rows of each adapter's own task"
+
+Name = Annotated[str, typer.Argument(metavar="BANK", help="A bank's directory, or the one that comes with lorameta.")]
+
+
+def scores(record: AdapterRecord) -> dict[str, float | None]:
+    """What base and adapter scored on the test rows of the adapter's own task; None where it was not measured."""
+    test = record.scores.get("test", {})
+    return {f"{who}_{metric}": test.get(who, {}).get(metric) for metric in ("exact_match", "rouge_l") for who in WHO}
