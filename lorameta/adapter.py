@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from lorameta import peft_format, tensors
 from lorameta.atomic import write_directory
 from lorameta.errors import BankError, UsageError, violations
-from lorameta.lora import LoraPair
+from lorameta.lora import LoraPair, layout
 
 __all__ = ["Adapter", "LoraPair"]
 
@@ -23,8 +24,9 @@ class Adapter:
 
     Attributes
     ----------
-    modules : dict of str to LoraPair
-        By module path in the base, e.g. ``model.layers.0.self_attn.q_proj``; kept sorted.
+    modules : mapping of str to LoraPair
+        By module path in the base, e.g. ``model.layers.0.self_attn.q_proj``; sorted. Of an adapter from
+        :meth:`lorameta.bank.AdapterBank.lazy`, a pair is read whenever it is asked for.
     base_model : str
         What ``AutoModelForCausalLM.from_pretrained`` takes: a Hub id or a directory.
     base_revision : str or None
@@ -37,7 +39,7 @@ class Adapter:
         Id in its bank, or the directory it was read from; what messages call it.
     """
 
-    modules: dict[str, LoraPair]
+    modules: Mapping[str, LoraPair]
     base_model: str
     base_revision: str | None = None
     weights: dict[str, float] = field(default_factory=dict)
@@ -45,17 +47,18 @@ class Adapter:
     name: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "modules", dict(sorted(self.modules.items())))
+        if isinstance(self.modules, dict):  # else they are read from a file when asked for, and sorted already
+            object.__setattr__(self, "modules", dict(sorted(self.modules.items())))
 
     @property
     def rank(self) -> int:
         """Largest rank among the modules; 0 if there are none."""
-        return max((pair.rank for pair in self.modules.values()), default=0)
+        return max((rank for rank, _, _, _ in layout(self.modules).values()), default=0)
 
     @property
     def num_parameters(self) -> int:
         """Numbers in all A and B."""
-        return sum(pair.A.size + pair.B.size for pair in self.modules.values())
+        return sum(rank * (d_out + d_in) for rank, d_out, d_in, _ in layout(self.modules).values())
 
     def norm(self) -> float:
         """Frobenius norm of the whole update, over all modules."""

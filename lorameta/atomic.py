@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lorameta.errors import LorametaError, UsageError
@@ -39,19 +39,9 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> Path:
     LorametaError
         The file cannot be written; the old one is intact.
     """
-    target = Path(path).expanduser()
-    fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
+    with fresh_file(path) as fresh:
         _write(fresh, data)
-        fresh.replace(target)
-    except OSError as error:
-        raise LorametaError(f"cannot write {target}: {error.strerror or error}; what was there is unchanged") from error
-    finally:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
-    return target
+    return Path(path).expanduser()
 
 
 def write_directory(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> Path:
@@ -69,24 +59,63 @@ def write_directory(directory: str | os.PathLike[str], files: Mapping[str, bytes
     LorametaError
         The directory cannot be written; the old one is intact.
     """
+    with fresh_directory(directory, files) as fresh:
+        for name, data in files.items():
+            _write(fresh / name, data)
+    return Path(directory).expanduser().resolve()
+
+
+@contextlib.contextmanager
+def fresh_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary sibling of `path` to write; at the end flushed to disk and moved there. For files of any size.
+
+    Raises
+    ------
+    LorametaError
+        The file cannot be written; the old one is intact.
+    """
+    target = Path(path).expanduser()
+    fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        yield fresh
+        _flush(fresh)
+        fresh.replace(target)
+    except OSError as error:
+        raise LorametaError(f"cannot write {target}: {error.strerror or error}; what was there is unchanged") from error
+    finally:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def fresh_directory(directory: str | os.PathLike[str], names: Iterable[str]) -> Iterator[Path]:
+    """A temporary sibling of `directory` to put the files `names` into; at the end flushed and moved there as a whole.
+
+    Raises
+    ------
+    UsageError, LorametaError
+        As :func:`write_directory`.
+    """
     target = Path(directory).expanduser().resolve()
-    _refuse_foreign(target, files)
+    _refuse_foreign(target, frozenset(names))
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
         fresh.mkdir()
-        for name, data in files.items():
-            _write(fresh / name, data)
+        yield fresh
+        for path in sorted(fresh.iterdir()):
+            _flush(path)
         _swap(fresh, target)
     except OSError as error:
         raise LorametaError(f"cannot write {target}: {error.strerror or error}; what was there is unchanged") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return target
 
 
-def _refuse_foreign(target: Path, files: Mapping[str, bytes]) -> None:
+def _refuse_foreign(target: Path, files: Collection[str]) -> None:
     try:
         with os.scandir(target) as entries:  # one look: another writer may be moving the directory at this moment
             foreign = sorted(entry.name for entry in entries if entry.name not in files or entry.is_dir())
@@ -106,7 +135,10 @@ def _refuse_foreign(target: Path, files: Mapping[str, bytes]) -> None:
 def _write(path: Path, data: bytes) -> None:
     with path.open("xb") as file:
         file.write(data)
-        file.flush()
+
+
+def _flush(path: Path) -> None:
+    with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 

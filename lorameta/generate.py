@@ -26,6 +26,9 @@ OPERATOR = "normalized"
 TEMPERATURE = 1.0
 TOP_K: int | None = None
 COMBINER = "auto"
+#: Bytes of adapters up to which a mixture reads all of them at once and verifies their hashes. More are read a module
+#: at a time and checked for size and finite numbers; ``lorameta bank check`` verifies them all.
+VERIFY_BYTES = 1 << 28
 
 
 def summarise(examples: Sequence[Example], bank: AdapterBank, distance: str, *, seed: int = 0) -> DatasetSummary:
@@ -235,7 +238,7 @@ def generate_adapter(
     )  # fmt: skip
     clock = _Clock()
     used = [(name, weight) for name, weight in zip(mixture.ids, mixture.weights, strict=True) if weight != 0]
-    adapters = {name: bank[name] for name, _ in used}
+    adapters, verified = _read(bank, [name for name, _ in used])
     combiner = mixture.combiner(adapters, combiner)
     modules, errors = combine(
         list(adapters.values()), np.array([weight for _, weight in used]), method=combiner, rank=rank
@@ -246,11 +249,29 @@ def generate_adapter(
         "combiner": combiner,
         "rank": max(pair.rank for pair in modules.values()),
         "truncation_error": errors,
+        "summed_rank": sum(adapter.rank for adapter in adapters.values()),
+        "absent_modules": _absent(adapters, modules),
+        "verified": verified,
         "forecast": mixture.forecast(bank, combiner),
         "sources": {name: bank.records[name].provenance() for name, _ in used},
         "seconds": {name: round(value, 3) for name, value in (mixture.seconds | clock.laps).items()},
     }
     return Adapter(modules, bank.base_model, bank.base_revision, dict(report["weights"]), report)
+
+
+def _read(bank: AdapterBank, names: Sequence[str]) -> tuple[dict[str, Adapter], bool]:
+    """The adapters of a mixture, and whether their hashes were verified: in memory if that is little, else lazily."""
+    from lorameta.combiner.parallel import each
+
+    if sum(bank.records[name].bytes for name in names) > VERIFY_BYTES:
+        return {name: bank.lazy(name) for name in names}, False
+    return each(bank.__getitem__, names), True
+
+
+def _absent(adapters: Mapping[str, Adapter], modules: Mapping[str, object]) -> dict[str, list[str]]:
+    """Which adapters lack which of the mixed modules; there they counted as zero."""
+    lacking = {name: sorted(set(modules) - set(adapter.modules)) for name, adapter in adapters.items()}
+    return {name: found for name, found in lacking.items() if found}
 
 
 class _Clock:

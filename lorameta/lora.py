@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,3 +55,11 @@ class LoraPair:
         """Frobenius norm of ΔW, from the two r × r Gram matrices: ‖BA‖² = ⟨BᵀB, AAᵀ⟩."""
         A, B = self.A.astype(np.float64), self.B.astype(np.float64)
         return abs(self.scaling) * float(np.sqrt(max(0.0, float(np.vdot(B.T @ B, A @ A.T)))))
+
+
+def layout(modules: Mapping[str, LoraPair]) -> Mapping[str, tuple[int, int, int, float]]:
+    """Module → (rank, d_out, d_in, scaling), from the header alone where the numbers are still in a file."""
+    known: Mapping[str, tuple[int, int, int, float]] | None = getattr(modules, "layout", None)
+    if known is not None:
+        return known
+    return {module: (pair.rank, *pair.shape, pair.scaling) for module, pair in modules.items()}

@@ -35,43 +35,94 @@ _FOREIGN_KEYS = {
 class PeftAdapter:
     """What was read from a PEFT directory. `modules` is only to be trusted if no problem was noted."""
 
-    modules: dict[str, LoraPair]
+    modules: Mapping[str, LoraPair]
     settings: LoraSettings | None
     sha256: str
     config_sha256: str
     bytes: int
 
 
+@dataclass(frozen=True)
+class Halves:
+    """The two tensors of a module, by name, and what they make: an update of shape (d_out, d_in)."""
+
+    A: str
+    B: str
+    rank: int
+    d_out: int
+    d_in: int
+    scaling: float
+
+
 def read_directory(directory: Path, problems: list[str]) -> PeftAdapter:
     """Read a PEFT LoRA directory; everything that is wrong with it is appended to `problems`, file and remedy named."""
+    settings, config_sha256 = read_config(directory, problems)
     notes: list[str] = []
-    config, config_sha256 = _read_json(directory / CONFIG, notes)
-    settings = parse_settings(config, notes) if config is not None else None
-    problems += [f"{CONFIG} {note}" for note in notes]
-
-    notes = []
     modules: dict[str, LoraPair] = {}
     digest, size = "", 0
     if (directory / WEIGHTS).is_file():
         arrays, digest, size = tensors.read(directory / WEIGHTS, notes)
         modules = pair_up(arrays, settings, notes) if arrays else {}
-    elif pickles := sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern)):
-        notes.append(
+    else:
+        notes.append(missing_weights(directory))
+    problems += [f"{WEIGHTS} {note}" for note in notes]
+    return PeftAdapter(modules, settings, digest, config_sha256, size)
+
+
+def missing_weights(directory: Path) -> str:
+    """What to say of a directory without ``adapter_model.safetensors``."""
+    if pickles := sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern)):
+        return (
             f"is missing and {pickles[0]} is a pickle, which can run code when it is loaded and is never read; "
             "load it with PEFT where you trust it and save it again with save_pretrained(..., safe_serialization=True)"
         )
-    else:
-        notes.append("is missing; get the adapter again")
-    problems += [f"{WEIGHTS} {note}" for note in notes]
-    return PeftAdapter(modules, settings, digest, config_sha256, size)
+    return "is missing; get the adapter again"
+
+
+def read_config(directory: Path, problems: list[str]) -> tuple[LoraSettings | None, str]:
+    """What the configuration of a PEFT directory says, and its SHA-256; None if it is not plain LoRA."""
+    notes: list[str] = []
+    config, digest = _read_json(directory / CONFIG, notes)
+    settings = parse_settings(config, notes) if config is not None else None
+    problems += [f"{CONFIG} {note}" for note in notes]
+    return settings, digest
+
+
+def parse_key(key: str) -> tuple[str, str] | None:
+    """Module and half, "A" or "B", that a tensor's name in a PEFT file stands for; None if it is no such name."""
+    match = _KEY.fullmatch(key.removeprefix(PREFIX)) if key.startswith(PREFIX) else None
+    return None if match is None else (match["module"], match["half"])
 
 
 def pair_up(
     arrays: Mapping[str, np.ndarray], settings: LoraSettings | None, problems: list[str]
 ) -> dict[str, LoraPair]:
-    """Match the halves of each module and check them against the configuration; every violation is noted."""
-    halves: dict[str, dict[str, np.ndarray]] = {}
-    for key, array in arrays.items():
+    """The pairs that the tensors of a file make; see :func:`match_halves`."""
+    halves = match_halves({key: array.shape for key, array in arrays.items()}, settings, problems)
+    return {module: LoraPair(arrays[one.A], arrays[one.B], one.scaling) for module, one in halves.items()}
+
+
+def match_halves(
+    shapes: Mapping[str, tuple[int, ...]], settings: LoraSettings | None, problems: list[str]
+) -> dict[str, Halves]:
+    """Match the halves of each module and check them against the configuration; every violation is noted.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple
+        Of each tensor, under its name in a PEFT file.
+    settings : LoraSettings, optional
+        Without it ranks are those of lora_A, and scalings 1.
+    problems : list of str
+        Is extended.
+
+    Returns
+    -------
+    dict of str to Halves
+        By module, sorted; only those that are sound.
+    """
+    halves: dict[str, dict[str, str]] = {}
+    for key in shapes:
         match = _KEY.fullmatch(key.removeprefix(PREFIX))
         if match is None:
             kind = next((kind for part, kind in _FOREIGN_KEYS.items() if part in key), "no lora_A or lora_B of a layer")
@@ -81,22 +132,23 @@ def pair_up(
         elif match["half"] in halves.setdefault(match["module"], {}):
             problems.append(f"{key} is there twice, under two adapter names; keep one")
         else:
-            halves[match["module"]][match["half"]] = array
-    modules: dict[str, LoraPair] = {}
+            halves[match["module"]][match["half"]] = key
+    modules: dict[str, Halves] = {}
     for module, pair in sorted(halves.items()):
         if missing := {"A", "B"} - set(pair):
             problems.append(f"{module} has no lora_{missing.pop()}, only the other half; get the adapter again")
             continue
-        A, B = pair["A"], pair["B"]
-        rank = settings.rank_of(module) if settings else (A.shape[0] if A.ndim else 0)
-        if A.ndim != 2 or B.ndim != 2:
-            problems.append(f"{module} has factors of {A.ndim} and {B.ndim} axes; only linear layers can be mixed")
-        elif A.shape[0] != rank or B.shape[1] != rank or 0 in A.shape or 0 in B.shape:
-            problems.append(f"{module} has lora_A {A.shape} and lora_B {B.shape}, but rank {rank} by the configuration")
+        A, B = shapes[pair["A"]], shapes[pair["B"]]
+        rank = settings.rank_of(module) if settings else (A[0] if A else 0)
+        if len(A) != 2 or len(B) != 2:
+            problems.append(f"{module} has factors of {len(A)} and {len(B)} axes; only linear layers can be mixed")
+        elif A[0] != rank or B[1] != rank or 0 in A or 0 in B:
+            problems.append(f"{module} has lora_A {A} and lora_B {B}, but rank {rank} by the configuration")
         elif settings and not settings.targets(module):
             problems.append(f"{module} is not among the configuration's target_modules, so PEFT would leave it out")
         else:
-            modules[module] = LoraPair(A, B, settings.scaling_of(module) if settings else 1.0)
+            scaling = settings.scaling_of(module) if settings else 1.0
+            modules[module] = Halves(pair["A"], pair["B"], rank, B[0], A[1], scaling)
     if not halves:
         problems.append("holds no lora_A and lora_B at all; get the adapter again")
     return modules

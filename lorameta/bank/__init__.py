@@ -5,8 +5,8 @@ from __future__ import annotations
 from lorameta.bank.bank import AdapterBank
 from lorameta.bank.check import CheckReport, check_bank, check_directory
 from lorameta.bank.embedded import embedded_path
-from lorameta.bank.manifest import write_bank
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
+from lorameta.bank.write import write_bank
 
 __all__ = [
     "AdapterBank",

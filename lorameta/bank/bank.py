@@ -9,17 +9,18 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorameta import peft_format
 from lorameta.adapter import Adapter
 from lorameta.atomic import sha256
 from lorameta.bank.embedded import embedded_path
-from lorameta.bank.manifest import base_problem, disagreements, facts_of, inside, read_manifest
+from lorameta.bank.manifest import inside, read_manifest
 from lorameta.bank.records import AdapterRecord, Manifest
+from lorameta.bank.shelf import Shelf
 from lorameta.errors import BankError, UsageError, violations
 
 if TYPE_CHECKING:
     from lorameta.bank.check import CheckReport
     from lorameta.encoder.summary import Summaries
+    from lorameta.peft_format import PeftAdapter
 
 
 class AdapterBank:
@@ -45,6 +46,7 @@ class AdapterBank:
         self.ids: tuple[str, ...] = tuple(by_id) if _whole is None else tuple(_ids)
         self.records: dict[str, AdapterRecord] = {name: by_id[name] for name in self.ids}
         self._whole = _whole
+        self._shelf: Shelf = Shelf(path, manifest) if _whole is None else _whole._shelf
 
     @classmethod
     def open(cls, path_or_name: str | PathLike[str] = "embedded") -> AdapterBank:
@@ -186,24 +188,32 @@ class AdapterBank:
     def inspect(self, id: str) -> tuple[Adapter | None, list[str]]:
         """Read an adapter and list what is wrong with it; the adapter is None where nothing of it could be read."""
         self._require([id])
-        record = self.records[id]
-        problems: list[str] = []
-        try:
-            directory = inside(self.path, record.path)
-            for file in (peft_format.CONFIG, peft_format.WEIGHTS):
-                inside(self.path, f"{record.path}/{file}")
-        except BankError as error:
-            return None, [str(error)]
-        found = peft_format.read_directory(directory, problems)
-        if found.settings is None:
-            return None, problems
-        if not problems:
-            problems += disagreements(record, facts_of(found, found.settings))
-        if problem := base_problem(self.path, directory, self.manifest.base, found.settings):
-            problems.append(problem)
+        found, problems = self._shelf.read(id)
+        return (None if found is None else self._adapter(id, found)), problems
+
+    def lazy(self, id: str) -> Adapter:
+        """An adapter whose numbers stay in their file: ``modules`` reads a pair at each access and keeps none.
+
+        Names, shapes and sizes are checked now; numbers are found finite when they are read, and are not hashed, which
+        is what ``bank[id]`` does. ``modules`` is a :class:`lorameta.bank.lazy.LazyModules`, which tells the layout.
+
+        Raises
+        ------
+        UsageError
+            There is no such id.
+        BankError
+            The adapter is damaged; everything that is wrong. Reading a pair may raise it too.
+        """
+        self._require([id])
+        found, problems = self._shelf.read(id, lazy=True)
+        if problems or found is None:
+            raise BankError(violations(problems, f"the adapter {id!r} of the bank {self.name} cannot be used:"))
+        return self._adapter(id, found)
+
+    def _adapter(self, id: str, found: PeftAdapter) -> Adapter:
         base = self.manifest.base
         location = str(self.path / base.model) if base.sha256 else base.model
-        return Adapter(found.modules, location, self.base_revision, name=id), problems
+        return Adapter(found.modules, location, self.base_revision, name=id)
 
     def _require(self, ids: Iterable[str]) -> None:
         unknown = [name for name in ids if name not in self.records]

@@ -9,9 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-FORMAT = 1
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+#: Of a bank whose adapters are PEFT directories all, and of one that has shards.
+FORMATS = (1, 2)
+#: Length of an id at most.
+MAX_ID = 128
+_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ID - 1}}}")
 _SHA = re.compile(r"[0-9a-f]{64}")
+_SHARD = re.compile(r"shards/(?P<begin>[0-9a-f]{16})\.safetensors")
 #: Names that Windows gives to devices; a bank must unpack there too.
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
 
@@ -23,7 +27,7 @@ class BaseRecord:
     Attributes
     ----------
     model : str
-        A directory inside the bank, or a Hub id.
+        A directory inside the bank, a Hub id, or the absolute path of a directory that only this machine has.
     revision : str, optional
         Of a Hub id.
     tokenizer_hash : str, optional
@@ -71,6 +75,13 @@ class AdapterRecord:
         Of ``adapter_model.safetensors`` and ``adapter_config.json``.
     bytes : int
         Size of ``adapter_model.safetensors``.
+    shard : str
+        The shard that its weights were moved into, ``shards/<16 hex digits>.safetensors``; "" if they are in the
+        directory. `sha256` and `bytes` go on describing the file that was moved.
+    row : int, optional
+        Its row in each tensor of the shard.
+    row_sha256 : str
+        Over the bytes of these rows, tensors in the order of their names.
     """
 
     id: str
@@ -90,6 +101,9 @@ class AdapterRecord:
     sha256: str = ""
     config_sha256: str = ""
     bytes: int = 0
+    shard: str = ""
+    row: int | None = None
+    row_sha256: str = ""
 
     def provenance(self) -> dict[str, Any]:
         """What a card must say of an adapter that was mixed in: task, family, licence, source of its rows, hash."""
@@ -98,7 +112,7 @@ class AdapterRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of ``bank.json``."""
+    """The content of ``bank.json``; `shards` maps the file of each shard to its ``sha256`` and ``bytes``."""
 
     name: str
     base: BaseRecord
@@ -107,13 +121,22 @@ class Manifest:
     encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
     left_out: tuple[dict[str, str], ...] = ()
     recipe: dict[str, Any] = field(default_factory=dict)
+    shards: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, with the format version; adapters and those left out sorted by id."""
+        """JSON-able, with the format version; adapters and those left out sorted by id.
+
+        What is said of shards is left out where there are none: that is format 1, which every lorameta reads.
+        """
         content = asdict(self)
+        for record in content["adapters"]:
+            if not record["shard"]:
+                del record["shard"], record["row"], record["row_sha256"]
+        if not self.shards:
+            del content["shards"]
         content["adapters"] = sorted(content["adapters"], key=lambda record: record["id"])
         content["left_out"] = sorted(content["left_out"], key=lambda entry: entry["id"])
-        return {"format": FORMAT, **content}
+        return {"format": FORMATS[bool(self.shards)], **content}
 
 
 def parse(content: Any, problems: list[str]) -> Manifest | None:
@@ -121,8 +144,9 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
     if not isinstance(content, dict):
         problems.append("is not a JSON object")
         return None
-    if content.get("format") != FORMAT:
-        problems.append(f"has format {content.get('format')!r}; this lorameta reads {FORMAT}, upgrade one of them")
+    if content.get("format") not in FORMATS or isinstance(content["format"], bool):
+        read = " and ".join(map(str, FORMATS))
+        problems.append(f"has format {content.get('format')!r}; this lorameta reads {read}, upgrade one of them")
         return None
     before = len(problems)
     take = _Taker(content, "", problems)
@@ -143,6 +167,9 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
     problems += [f"summaries.file: {problem}" for problem in unsafe_path(summaries["file"])]
     records = [_parse_record(one, i, problems) for i, one in enumerate(take("adapters", _LIST))]
     problems += unsafe_ids([record.id for record in records])
+    shards = _parse_shards(take("shards", _OBJECT, default={}), records, problems)
+    if shards and content["format"] == 1:
+        problems.append("shards: a bank of format 1 has none")
     left_out = []
     for i, one in enumerate(take("left_out", _LIST, default=[])):
         entry = _Taker(one, f"left_out[{i}].", problems)
@@ -150,7 +177,7 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
     encoders, recipe = take("encoders", _OBJECT, default={}), take("recipe", _OBJECT, default={})
     if len(problems) > before:
         return None
-    return Manifest(name, base_record, summaries, tuple(records), encoders, tuple(left_out), recipe)
+    return Manifest(name, base_record, summaries, tuple(records), encoders, tuple(left_out), recipe, shards)
 
 
 def unsafe_ids(ids: list[str]) -> list[str]:
@@ -185,6 +212,8 @@ _LIST: Check = (lambda v: isinstance(v, list), "a list", [])
 _HASH: Check = (lambda v: isinstance(v, str) and bool(_SHA.fullmatch(v)), "64 hexadecimal digits", "")
 _HASHES: Check = (lambda v: isinstance(v, dict) and all(map(_HASH[0], v.values())), "file to SHA-256", {})
 _COUNT: Check = (lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0, "a whole number", 0)
+_HASH_OR_EMPTY: Check = (lambda v: v == "" or _HASH[0](v), "64 hexadecimal digits", "")
+_COUNT_OR_NONE: Check = (lambda v: v is None or _COUNT[0](v), "a whole number or null", None)
 _COUNTS: Check = (lambda v: isinstance(v, dict) and all(map(_COUNT[0], v.values())), "names to whole numbers", {})
 _TEXTS: Check = (lambda v: isinstance(v, list) and all(isinstance(t, str) for t in v), "a list of texts", [])
 _FLAG: Check = (lambda v: isinstance(v, bool), "true or false", False)
@@ -240,6 +269,29 @@ def _parse_record(content: Any, index: int, problems: list[str]) -> AdapterRecor
         sha256=take("sha256", _HASH),
         config_sha256=take("config_sha256", _HASH),
         bytes=take("bytes", _COUNT),
+        shard=take("shard", _ANY_TEXT, default=""),
+        row=take("row", _COUNT_OR_NONE),
+        row_sha256=take("row_sha256", _HASH_OR_EMPTY, default=""),
     )
+    if bool(record.shard) != (record.row is not None) or bool(record.shard) != bool(record.row_sha256):
+        problems.append(f"{where}: shard, row and row_sha256 belong together; it has some of them only")
     problems += [f"{where}.path: {problem}" for problem in unsafe_path(record.path)]
     return record
+
+
+def _parse_shards(content: dict[str, Any], records: list[AdapterRecord], problems: list[str]) -> dict[str, Any]:
+    """The files of the shards, each named after its content, and the check that every record points into one."""
+    shards: dict[str, dict[str, Any]] = {}
+    for file, one in content.items():
+        take = _Taker(one, f"shards[{file}].", problems)
+        shards[file] = {"sha256": take("sha256", _HASH), "bytes": take("bytes", _COUNT)}
+        named = _SHARD.fullmatch(file)
+        if named is None or not shards[file]["sha256"].startswith(named["begin"]):
+            problems.append(f"shards: {file!r} is no name of a shard, shards/<its SHA-256's first 16>.safetensors")
+    taken: dict[tuple[str, int | None], str] = {}
+    for record in records:
+        if record.shard and record.shard not in shards:
+            problems.append(f"adapters[{record.id}].shard: {record.shard!r} is not among the bank's shards")
+        elif record.shard and (other := taken.setdefault((record.shard, record.row), record.id)) != record.id:
+            problems.append(f"adapters[{record.id}].row: {record.row} of {record.shard} is that of {other!r}")
+    return shards

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lorameta.cli import bank, common, evaluate, explain, generate
+from lorameta.cli import bank, common, evaluate, explain, export, generate
 
 app = typer.Typer(
     name="lorameta",
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("generate")(generate.generate)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.add_typer(bank.app, name="bank")
 
 

@@ -40,8 +40,10 @@ def waiting(doing: str) -> Iterator[None]:
 
 @contextmanager
 def counting(doing: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
-    """Show a bar that the returned function moves on."""
+    """Show a bar that the returned function moves on; bytes ("B") as kB, MB, ..."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=doing, unit=f" {unit}", delay=DELAY, disable=None, leave=False) as line:
+    scale = unit == "B"
+    unit = unit if scale else f" {unit}"
+    with tqdm(total=total, desc=doing, unit=unit, unit_scale=scale, delay=DELAY, disable=None, leave=False) as line:
         yield line.update

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 from lorameta.combiner.concat import concat
 from lorameta.combiner.delta import delta
 from lorameta.combiner.factor import factor
+from lorameta.combiner.parallel import each
+from lorameta.combiner.terms import Group
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.lora import LoraPair
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["COMBINERS", "combine", "concat", "delta", "factor"]
 
 #: name -> f(pairs of one module, weights (k,), rank) -> (pair, relative error against Σ w_i ΔW_i)
-COMBINERS: dict[str, Callable[[Sequence[LoraPair], np.ndarray, int], tuple[LoraPair, float]]] = {
+COMBINERS: dict[str, Callable[..., tuple[LoraPair, float]]] = {
     "delta": delta,
     "concat": concat,
     "factor": factor,
@@ -28,9 +30,17 @@ COMBINERS: dict[str, Callable[[Sequence[LoraPair], np.ndarray, int], tuple[LoraP
 
 
 def combine(
-    adapters: Sequence[Adapter], weights: ArrayLike, *, method: str = "delta", rank: int | None = None
+    adapters: Sequence[Adapter],
+    weights: ArrayLike,
+    *,
+    method: str = "delta",
+    rank: int | None = None,
+    errors: bool = True,
 ) -> tuple[dict[str, LoraPair], dict[str, float]]:
-    """Mix adapters of one base, module by module.
+    """Mix adapters of one base, module by module, as many at once as there are cores.
+
+    Adapters that are still in their files (:meth:`lorameta.bank.AdapterBank.lazy`) are read a module at a time, so that
+    memory is that of the modules in work and of the result, however large the bank.
 
     Parameters
     ----------
@@ -43,13 +53,16 @@ def combine(
     rank : int, optional
         For ``delta``: the rank to cut to; the largest among the mixed adapters by default. ``concat`` has the sum of
         the ranks and ``factor`` the rank of the adapters, whatever is given.
+    errors : bool
+        False spares ``factor`` the computation of its errors, which then are NaN; the others know theirs anyway.
 
     Returns
     -------
     modules : dict of str to LoraPair
         Sorted by module, scaling 1.
     errors : dict of str to float
-        By module, ‖result − Σ w_i ΔW_i‖ / ‖Σ w_i ΔW_i‖ in Frobenius norm; 0.0 where the mix is exact.
+        By module, ‖result − Σ w_i ΔW_i‖ / ‖Σ w_i ΔW_i‖ in Frobenius norm; 0.0 where the mix is exact. Where the ranks
+        of a module sum to more than 1,024, ``delta`` is computed by a randomised method, and these are estimates.
 
     Raises
     ------
@@ -64,23 +77,38 @@ def combine(
         raise UsageError(f"the rank is {rank!r}; it must be a whole number of at least 1")
     values = _check_weights(weights, len(adapters))
     used = [index for index, weight in enumerate(values) if weight != 0]
-    names = {index: adapters[index].name or f"adapter {index}" for index in used}
-    _check_fit(adapters, names)
-    rank = max(adapters[index].rank for index in used) if rank is None else int(rank)
+    names = [adapters[index].name or f"adapter {index}" for index in used]
+    group = Group([adapters[index].modules for index in used])
+    _check_fit(group, names, [adapters[index].base_model for index in used])
+    values = values[used]
+    rank = max(r for found in group.layouts for r, _, _, _ in found.values()) if rank is None else int(rank)
+    options = {} if errors or method != "factor" else {"error": False}
 
-    modules: dict[str, LoraPair] = {}
-    errors: dict[str, float] = {}
-    problems: list[str] = []
-    for module in sorted({module for index in used for module in adapters[index].modules}):
-        having = [index for index in used if module in adapters[index].modules]
-        pairs = [adapters[index].modules[module] for index in having]
+    def one(module: str) -> tuple[LoraPair, float] | BankError:
+        having, terms = group.having(module), group.terms(module)
         try:
-            modules[module], errors[module] = COMBINERS[method](pairs, values[having], rank)
+            pair, error = COMBINERS[method](terms, values[having], rank, **options)
+            if not finite(pair):
+                raise ValueError
         except BankError as error:
-            problems.append(f"{module}: {error}")
-    if problems:
+            return error
+        except (ValueError, np.linalg.LinAlgError):
+            bad = [names[index] for index, pair in zip(having, terms, strict=True) if not finite(pair)]
+            if not bad:
+                raise
+            return BankError(f"NaN or infinite values in {', '.join(bad)}; run lorameta bank check")
+        return pair, error
+
+    found = each(one, group.modules)
+    if problems := [f"{module}: {result}" for module, result in found.items() if isinstance(result, BankError)]:
         raise BankError(violations(problems, f"the adapters cannot be mixed by {method!r}:"))
-    return modules, errors
+    done = {module: result for module, result in found.items() if not isinstance(result, BankError)}
+    return {module: pair for module, (pair, _) in done.items()}, {module: error for module, (_, error) in done.items()}
+
+
+def finite(pair: LoraPair) -> bool:
+    """Whether all numbers of a pair are."""
+    return bool(np.isfinite(pair.A).all() and np.isfinite(pair.B).all())
 
 
 def _check_weights(weights: ArrayLike, count: int) -> np.ndarray:
@@ -96,22 +124,22 @@ def _check_weights(weights: ArrayLike, count: int) -> np.ndarray:
     return values
 
 
-def _check_fit(adapters: Sequence[Adapter], names: dict[int, str]) -> None:
+def _check_fit(group: Group, names: Sequence[str], bases: Sequence[str]) -> None:
     """All adapters must be of one base, and agree in the shape of each module."""
     problems: list[str] = []
-    first: dict[str, int] = {}
-    bases: dict[str, str] = {}
-    for index, name in names.items():
-        if base := adapters[index].base_model:
-            bases.setdefault(base, name)
-        if not adapters[index].modules:
-            problems.append(f"{name} has no modules")
-        for module, pair in adapters[index].modules.items():
-            other = first.setdefault(module, index)
-            shape = adapters[other].modules[module].shape
-            if pair.shape != shape:
-                problems.append(f"{name}, {module}: its update is {pair.shape}, that of {names[other]} is {shape}")
-    if len(bases) > 1:
-        problems.append("different bases: " + ", ".join(f"{name} is of {base}" for base, name in bases.items()))
+    first: dict[str, tuple[tuple[int, int], str]] = {}
+    for kind, found in enumerate(group.layouts):
+        having = [name for name, other in zip(names, group.kinds, strict=True) if other == kind]
+        if not found:
+            problems += [f"{name} has no modules" for name in having]
+        for module, (_, d_out, d_in, _) in found.items():
+            expected, other = first.setdefault(module, ((d_out, d_in), having[0]))
+            if (d_out, d_in) != expected:
+                says = f"{module}: its update is {(d_out, d_in)}, that of {other} is {expected}"
+                problems += [f"{name}, {says}" for name in having]
+    owners = {base: name for base, name in reversed(list(zip(bases, names, strict=True))) if base}
+    if len(owners) > 1:
+        of = ", ".join(f"{name} is of {base}" for base, name in reversed(owners.items()))
+        problems.append(f"different bases: {of}")
     if problems:
         raise BankError(violations(problems, "these adapters do not fit together:", "Mix adapters of one base model."))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lorameta.bank.likeness import ALIKE
+from lorameta.lora import layout
+
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
 
-#: Mean cosine of the A's from which on their average still stands for each of them. Independent starts have 0; the
-#: embedded bank, whose adapters started from one A and moved far, has 0.46.
-ALIKE = 0.2
 #: Adapters that are looked at: the average of pairs does not need more.
 SAMPLE = 8
 
@@ -37,8 +37,8 @@ def choose(adapters: Sequence[Adapter]) -> str:
         modules, of at least `ALIKE`.
     """
     looked_at = list(adapters)[:SAMPLE]
-    kinds = {tuple(sorted((m, p.rank, p.scaling) for m, p in adapter.modules.items())) for adapter in looked_at}
-    if len(looked_at) < 2 or len(kinds) > 1:
+    kinds = [{m: (rank, s) for m, (rank, _, _, s) in layout(adapter.modules).items()} for adapter in looked_at]
+    if len(looked_at) < 2 or any(kind != kinds[0] for kind in kinds):
         return "delta"
     return "factor" if likeness(looked_at) >= ALIKE else "delta"
 

@@ -29,5 +29,5 @@ def concat(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int) -> tuple[L
     float
         0.0.
     """
-    B, A = stack(pairs, weights)
-    return LoraPair(A=A, B=B), 0.0
+    Bt, A = stack(pairs, weights)
+    return LoraPair(A=A, B=Bt.T), 0.0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lorameta.combiner.terms import Terms
 from lorameta.lora import LoraPair
 
 
@@ -20,14 +21,14 @@ def stack(pairs: Sequence[LoraPair], weights: np.ndarray) -> tuple[np.ndarray, n
 
     Returns
     -------
-    B : numpy.ndarray of shape (d_out, K), float64
-        K is the sum of the ranks.
+    Bt : numpy.ndarray of shape (K, d_out), float64
+        Bᵀ; K is the sum of the ranks.
     A : numpy.ndarray of shape (K, d_in), float64
     """
-    B = np.concatenate([pair.B for pair in pairs], axis=1).astype(np.float64)
-    A = np.concatenate([pair.A for pair in pairs], axis=0).astype(np.float64)
-    factors = np.repeat(
-        [float(weight) * pair.scaling for pair, weight in zip(pairs, weights, strict=True)],
-        [pair.rank for pair in pairs],
-    )
-    return B, factors[:, None] * A
+    terms = Terms.of(pairs)
+    factors = terms.factors(weights)
+    Bt, A = (np.empty((terms.summed_rank, d)) for d in terms.shape)
+    for place, some_Bt, some_A in terms.blocks():
+        Bt[place] = some_Bt
+        np.multiply(some_A, factors[place, None], out=A[place])
+    return Bt, A

@@ -30,9 +30,15 @@ from tests.peft_helpers import Q, dense, random_factors, write_peft
 
 IDS = ("beta", "alpha", "delta", "gamma")
 WEIGHTS = "adapter_model.safetensors"
+TOKENIZER = '{"model": {"type": "WordLevel", "vocab": {"a": 0}}}'
+#: Of the above: hashed is what decides how it cuts a text, in canonical form.
+HASH = hashlib.sha256(
+    b'{"added_tokens":null,"merges":[],"model":{"type":"WordLevel"},"normalizer":null,"pre_tokenizer":null,'
+    b'"vocab":{"a":0}}'
+).hexdigest()
 
 
-def summaries_of(ids, tokenizer_hash: str | None = "t" * 8) -> Summaries:
+def summaries_of(ids, tokenizer_hash: str | None = HASH) -> Summaries:
     counts = [np.array([i + 1, 2, 0, 7], dtype=np.int64) for i in range(len(ids))]
     parts = [DatasetSummary(10 + i, count) for i, count in enumerate(counts)]
     return Summaries.from_list(tuple(ids), parts, tokenizer_hash=tokenizer_hash)
@@ -50,7 +56,7 @@ def parts_of(root: Path, ids=IDS, **config) -> dict:
     """Adapters and a base below `root`, and what write_bank takes."""
     (root / "base").mkdir(parents=True)
     (root / "base" / "config.json").write_text("{}")
-    (root / "base" / "tokenizer.json").write_text('{"model": {}}')
+    (root / "base" / "tokenizer.json").write_text(TOKENIZER)
     for seed, name in enumerate(ids):
         keywords = {"base_model_name_or_path": "our-base", **config}
         write_peft(root / "adapters" / name, random_factors(seed), alpha=6.0, **keywords)
@@ -82,6 +88,12 @@ def edit(root: Path, change) -> None:
     content = json.loads((root / "bank.json").read_text())
     change(content)
     (root / "bank.json").write_text(json.dumps(content))
+
+
+def summaries_file(root: Path) -> Path:
+    """The one file of summaries, which is named after its content."""
+    (path,) = root.glob("summaries-*.safetensors")
+    return path
 
 
 def rehash(root: Path, name: str) -> None:
@@ -119,7 +131,7 @@ def test_write_and_open(root):
     }  # fmt: skip
     base = bank.manifest.base
     assert base.sha256["config.json"] == hashlib.sha256(b"{}").hexdigest()
-    assert base.tokenizer_hash == bank.manifest.encoders["tokens"]["tokenizer_hash"] == "t" * 8
+    assert base.tokenizer_hash == bank.manifest.encoders["tokens"]["tokenizer_hash"] == HASH
     assert json.loads((root / "bank.json").read_text())["format"] == 1
     assert "4 adapters" in repr(bank)
 
@@ -154,7 +166,7 @@ def test_same_parts_same_bytes(tmp_path):
     write_bank(tmp_path / "one", **one)
     for _ in range(2):  # again, over itself
         write_bank(tmp_path / "two", **two)
-    for file in ("bank.json", "summaries.safetensors"):
+    for file in ("bank.json", summaries_file(tmp_path / "one").name):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
@@ -186,7 +198,7 @@ def test_a_bank_of_a_base_on_the_hub(tmp_path):
     assert (bank.base_model, bank.base_revision, bank.tokenizer_path) == ("owner/base-7b", "a1b2", None)
     assert (bank["alpha"].base_model, bank["alpha"].base_revision) == ("owner/base-7b", "a1b2")
     (tmp_path / "tokenizer").mkdir()
-    (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text(TOKENIZER)
     assert bank.tokenizer_path == tmp_path.resolve() / "tokenizer"
     assert bank.check().ok
 
@@ -225,7 +237,7 @@ def test_the_embedded_bank_is_inside_a_wheel_or_beside_a_clone(tmp_path, monkeyp
         (b'{"format": 1,', "not JSON"),
         (b"not json", "not JSON"),
         (b"[1]", "not a JSON object"),
-        (b'{"format": 2}', "has format 2; this lorameta reads 1"),
+        (b'{"format": 3}', "has format 3; this lorameta reads 1 and 2"),
     ],
 )
 def test_damaged_manifests_are_named(root, data, named):
@@ -325,7 +337,7 @@ def test_links_out_of_the_bank_are_refused(root, tmp_path, what):
         "directory": root / "adapters" / "alpha",
         "file": root / "adapters" / "alpha" / WEIGHTS,
         "base": root / "base",
-        "summaries": root / "summaries.safetensors",
+        "summaries": summaries_file(root),
     }[what]
     place.rename(tmp_path / "moved")
     place.symlink_to(tmp_path / "moved")
@@ -394,7 +406,7 @@ def test_check_finds_everything_at_once(root):
     write_peft(root / "adapters" / "gamma", nan, base_model_name_or_path="our-base")
     (root / "base" / "config.json").write_text("{ }")
     (root / "base" / "tokenizer.json").unlink()
-    (root / "summaries.safetensors").write_bytes(b"<html>")
+    summaries_file(root).write_bytes(b"<html>")
     report = AdapterBank.open(root).check()
     text = "\n".join(report.problems)
     assert not report.ok
@@ -449,20 +461,21 @@ def test_check_finds_shapes_and_doubles(root):
 
 
 def test_summaries_of_another_bank_are_refused(root):
+    path = summaries_file(root)
     other = summaries_of(["alpha", "beta", "delta", "epsilon"])
-    other.save(root / "summaries.safetensors")
+    other.save(path)
     with pytest.raises(BankError, match="SHA-256"):
         _ = AdapterBank.open(root).summaries
-    data = (root / "summaries.safetensors").read_bytes()
+    data = path.read_bytes()
     edit(root, lambda content: content["summaries"].update(sha256=hashlib.sha256(data).hexdigest()))
     with pytest.raises(BankError, match=r"holds other adapters than bank\.json"):
         _ = AdapterBank.open(root).summaries
     edit(root, lambda content: content["base"].update(tokenizer_hash="another"))
-    summaries_of(IDS).save(root / "summaries.safetensors")
-    data = (root / "summaries.safetensors").read_bytes()
+    summaries_of(IDS).save(path)
+    data = path.read_bytes()
     edit(root, lambda content: content["summaries"].update(sha256=hashlib.sha256(data).hexdigest()))
-    assert sum("tokenizer" in problem for problem in AdapterBank.open(root).check().problems) == 2
-    (root / "summaries.safetensors").unlink()
+    assert sum("tokenizer" in problem for problem in AdapterBank.open(root).check().problems) == 3
+    path.unlink()
     with pytest.raises(BankError, match="cannot be read"):
         _ = AdapterBank.open(root).summaries
 
@@ -495,7 +508,7 @@ def test_a_bank_that_does_not_fit_is_not_written(tmp_path):
                   "gamma: the path '../x' leads out of the bank"):  # fmt: skip
         assert named in str(caught.value), named
     assert not (tmp_path / "bank.json").exists()
-    assert not (tmp_path / "summaries.safetensors").exists()
+    assert not list(tmp_path.glob("summaries*"))
 
 
 def test_summaries_records_and_base_must_agree(tmp_path):
@@ -514,7 +527,7 @@ def test_summaries_records_and_base_must_agree(tmp_path):
         write_bank(tmp_path / "other", **{**good, "recipe": {"loss": float("nan")}})
     with pytest.raises(BankError, match=r"left_out\[0\]\.reason is missing"):
         write_bank(tmp_path / "other", **{**good, "left_out": [{"id": "x"}]})
-    assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["adapters", "base"]
+    assert sorted(path.name for path in (tmp_path / "other").glob("[!.]*")) == ["adapters", "base"]
 
 
 def test_a_crash_while_writing_leaves_the_old_manifest(root, monkeypatch):
@@ -533,7 +546,7 @@ def test_a_crash_while_writing_leaves_the_old_manifest(root, monkeypatch):
                    left_out=[])  # fmt: skip
     monkeypatch.undo()
     assert (root / "bank.json").read_bytes() == before
-    assert [path.name for path in root.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in root.rglob(".*") if path.name != ".lorameta"] == []
     assert AdapterBank.open(root).check().ok
 
 

@@ -244,7 +244,7 @@ def test_factor_is_the_average_of_the_factors_and_states_its_gap():
                 for half in "AB")  # fmt: skip
         assert_updates({module: modules[module]}, {module: 1.5 * B @ A})
         gap = np.linalg.norm(1.5 * B @ A - matrix) / np.linalg.norm(matrix)
-        assert errors[module] == pytest.approx(gap, rel=1e-9)
+        assert errors[module] == pytest.approx(gap, rel=1e-6)  # the factors are summed in float32
         assert gap > 0.1  # the cross-terms of independent adapters
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 
 from lorameta.cli import common
-from lorameta.cli.bank.shared import Name
-from lorameta.cli.progress import waiting
+from lorameta.cli.bank.shared import Name, megabytes
+from lorameta.cli.progress import counting
 
 
 def check(bank: Name = common.EMBEDDED, as_json: common.AsJson = False, debug: common.Debug = False) -> None:
@@ -14,13 +14,16 @@ def check(bank: Name = common.EMBEDDED, as_json: common.AsJson = False, debug: c
 
     All problems are reported at once; the exit code is 2 if there are any.
     """
+    from lorameta.bank import check_bank
+
     opened = common.open_bank(bank)
-    with waiting("checking"):
-        report = opened.check()
+    total = sum(record.bytes for record in opened.records.values())
+    with counting("checking", total // 1_000_000, "MB") as advance:
+        report = check_bank(opened, progress=megabytes(advance))
     if as_json:
         common.print_json({"bank": opened.name, **report.as_dict(), "total_seconds": common.elapsed()})
     else:
-        for kind, lines in (("problem", report.problems), ("warning", report.warnings)):
+        for kind, lines in (("problem", report.problems), ("warning", report.warnings), ("note", report.notes)):
             for line in lines:
                 typer.echo(f"{kind}: {line}")
         count = len(report.problems)

@@ -30,6 +30,8 @@ def info(bank: Name = common.EMBEDDED, as_json: common.AsJson = False, debug: co
         ("Adapters", f"{facts['adapters']} (rank {_several(facts['ranks'])}, on {_several(facts['targets'])})"),
         ("Left out", f"{facts['left_out']} (bank.json says why)"),
         ("Summaries", ", ".join(facts["summaries"])),
+        ("Fitted to it", ", ".join(one["name"] for one in facts["fitted"] if one["valid"])),
+        ("Out of date", "; ".join(f"{one['name']}: {one['remedy']}" for one in facts["fitted"] if not one["valid"])),
         ("Licences", _several(facts["licences"])),
     ]
     typer.echo(aligned([line for line in lines if line[1]]))
@@ -48,6 +50,8 @@ def _facts(bank: AdapterBank) -> dict[str, Any]:
             "adapters": len(members),
             **{metric: _mean([scores(record)[metric] for record in members]) for metric in METRICS},
         }
+    from lorameta.bank.fitted import fitted
+
     summaries = bank.summaries
     return {
         "name": bank.name,
@@ -60,6 +64,10 @@ def _facts(bank: AdapterBank) -> dict[str, Any]:
         "targets": dict(Counter(target for record in records for target in record.targets)),
         "licences": dict(Counter(record.licence for record in records).most_common()),
         "summaries": [part for part in ("tokens", "sentence") if summaries.has(part)],
+        "fitted": [
+            {"file": one.file, "name": one.name, "valid": one.valid, "remedy": "" if one.valid else one.remedy}
+            for one in fitted(bank)
+        ],
         "families": families,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,18 @@ METRIC_HEADERS = ("EM base", "adapter", "RL base", "adapter")
 METRIC_NOTE = "EM: exact match, RL: ROUGE-L, on the test rows of each adapter's own task"
 
 Name = Annotated[str, typer.Argument(metavar="BANK", help="A bank's directory, or the one that comes with lorameta.")]
+
+
+def megabytes(advance: Callable[[int], object]) -> Callable[[int], None]:
+    """A progress function that is told bytes, for a bar that counts megabytes."""
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        advance((done + count) // 1_000_000 - done // 1_000_000)
+        done += count
+
+    return tick
 
 
 def scores(record: AdapterRecord) -> dict[str, float | None]:

@@ -1,0 +1,79 @@
+"""The lock of a bank: one writer at a time. Readers never wait, since what they read is never changed in place."""
+
+from __future__ import annotations
+
+import errno
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lorameta.errors import LorametaError, LorametaWarning
+
+#: Directory inside a bank for what is no part of it: the lock, what waits to be deleted, work that can be resumed.
+WORK = ".lorameta"
+#: Seconds until a writer that has to wait says so, and until it gives up.
+SAY_AFTER, GIVE_UP_AFTER = 1.0, 3600.0
+#: What file systems without locks answer.
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+def work_folder(root: Path) -> Path:
+    """The hidden directory for work in progress of a bank, made if need be."""
+    folder = root / WORK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LorametaError(f"cannot write to {root}: {error.strerror or error}; nothing was changed") from error
+    return folder
+
+
+@contextmanager
+def locked(root: Path, *, timeout: float = GIVE_UP_AFTER, name: str = "lock") -> Iterator[bool]:
+    """Hold the bank's advisory lock; wait for it if another writer has it, and say so.
+
+    Parameters
+    ----------
+    root : Path
+        The bank's directory.
+    timeout : float
+        Seconds to wait at most.
+    name : str
+        Of the lock's file. The lock of a bank is "lock"; who works beside it for long takes one of his own.
+
+    Yields
+    ------
+    bool
+        Whether the lock is held. Some network file systems have none: who writes must then compare ``bank.json`` with
+        what it was before replacing it, which :func:`lorameta.bank.edit.update` does in any case.
+
+    Raises
+    ------
+    LorametaError
+        Another process kept it for `timeout` seconds, or the directory cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    # fallback_to_soft: a lock file that a killed process leaves behind would stop every later writer.
+    lock = FileLock(work_folder(root) / name, fallback_to_soft=False)
+    held = True
+    try:
+        try:
+            lock.acquire(timeout=min(SAY_AFTER, timeout))
+        except Timeout:
+            warnings.warn(f"another process writes to the bank {root}; waiting for it", LorametaWarning, stacklevel=3)
+            lock.acquire(timeout=max(timeout - SAY_AFTER, 0.0))
+    except Timeout:
+        message = f"another process has been writing to {root} for {timeout:.0f} s; try again when it is done"
+        raise LorametaError(message) from None
+    except NotImplementedError:
+        held = False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise LorametaError(f"cannot write to {root}: {error.strerror or error}; nothing was changed") from error
+        held = False
+    try:
+        yield held
+    finally:
+        if held:
+            lock.release()

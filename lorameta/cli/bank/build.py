@@ -1,0 +1,95 @@
+"""`lorameta bank build`: a bank out of adapters and the datasets behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lorameta.cli import common
+from lorameta.cli.progress import counting
+
+
+def build(
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The bank's directory: new, or one in which an earlier run stopped.")
+    ],
+    adapters: Annotated[
+        Path, typer.Option(metavar="DIR", help="One PEFT directory for each adapter; its name becomes the id.")
+    ],
+    base: Annotated[
+        str, typer.Option(metavar="NAME|DIR", help="The base model of all adapters: an id of the Hub, or a directory.")
+    ],
+    datasets: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="<id>.jsonl (.json, .csv, .tsv, .parquet): the rows each was trained on."),
+    ] = None,
+    summaries: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A summaries file, where the rows themselves are not at hand.")
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A table with the column id and any of adapter, dataset (where names do not match), task, family, "
+            "licence, description, source.",
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="The bank's name; that of OUT by default.")] = None,
+    revision: Annotated[str | None, typer.Option(metavar="REV", help="Of a base on the Hub.")] = None,
+    base_name: Annotated[
+        str | None,
+        typer.Option("--base-name", metavar="NAME", help="What the adapters call a base that is a directory."),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Of the base's tokenizer.json; by default the base's directory.")
+    ] = None,
+    with_sentences: Annotated[
+        bool, typer.Option("--with-sentences", help="Summarise sentence embeddings too (needs the extra sentence).")
+    ] = False,
+    copy_base: Annotated[bool, typer.Option("--copy-base", help="Carry a base directory along in the bank.")] = False,
+    link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies, where that is possible.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what is refused; bank.json says what and why.")
+    ] = False,
+    input_column: common.InputColumn = None,
+    output_column: common.OutputColumn = None,
+    encoding: common.Encoding = "utf-8",
+    as_json: common.AsJson = False,
+    debug: common.Debug = False,
+) -> None:
+    """Make a bank of adapters for one base model.
+
+    Every adapter is verified and every dataset summarised. What is refused is listed all at once. A run that was
+    stopped goes on where it was when it is started again.
+    """
+    from lorameta.bank.build import build as make
+
+    built = make(
+        out, adapters, base=base, datasets=datasets, summaries=summaries, index=index, name=name, revision=revision,
+        base_name=base_name, tokenizer=tokenizer, sentences=with_sentences, copy_base=copy_base, link=link,
+        skip_bad=skip_bad, input_column=input_column, output_column=output_column, encoding=encoding,
+        counting=counting,
+    )  # fmt: skip
+    if as_json:
+        common.print_json(
+            {
+                "bank": str(built.path),
+                "adapters": built.adapters,
+                "left_out": list(built.left_out),
+                "copied": built.copied,
+                "encoded": built.encoded,
+                "notes": list(built.notes),
+                "total_seconds": common.elapsed(),
+            }
+        )
+        return
+    for entry in built.left_out:
+        typer.echo(f"left out: {entry['id']}: {entry['reason']}")
+    for note in built.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(
+        f"Made a bank of {built.adapters} adapters in {built.path} in {common.elapsed():.1f} s.\n"
+        f"Look at it with: lorameta bank info {common.quoted(built.path)}"
+    )

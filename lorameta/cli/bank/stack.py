@@ -1,0 +1,94 @@
+"""`lorameta bank stack`: a bank's weights from directories into shards, and back."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lorameta.cli import common
+from lorameta.cli.progress import counting
+from lorameta.errors import UsageError
+
+if TYPE_CHECKING:
+    from lorameta.bank.moving import Moved
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def stack(
+    bank: Annotated[str, typer.Argument(metavar="BANK", help="A bank's directory.", show_default=False)],
+    undo: Annotated[bool, typer.Option("--undo", help="Give each adapter a file of its own again.")] = False,
+    restack: Annotated[
+        bool,
+        typer.Option("--restack", help="Also merge shards that are not full, and drop the rows of removed adapters."),
+    ] = False,
+    shard_size: Annotated[
+        str | None,
+        typer.Option("--shard-size", metavar="SIZE", help="A shard's size at most, e.g. 500MB; 4GB by default."),
+    ] = None,
+    as_json: common.AsJson = False,
+    debug: common.Debug = False,
+) -> None:
+    """Move the weights of a bank's adapters into a few large files that mixes stream through, bit by bit.
+
+    One shard after the other: the bank is whole at any moment, and a run that was stopped is finished by the next.
+    """
+    from lorameta.bank.stack import SHARD_BYTES
+    from lorameta.bank.stack import stack as move
+    from lorameta.bank.unstack import unstack
+
+    if undo and (restack or shard_size is not None):
+        raise UsageError("--undo makes directories, so it goes with neither --restack nor --shard-size")
+    if bank == common.EMBEDDED:
+        raise UsageError("the bank that comes with lorameta stays as it is; copy its directory, and stack the copy")
+    limit = SHARD_BYTES if shard_size is None else _bytes_of(shard_size)
+    opened = common.open_bank(bank)
+    total = sum(record.bytes for record in opened.records.values() if restack or bool(record.shard) == undo)
+    with counting("unstacking" if undo else "stacking", total, "B") as progress:
+        if undo:
+            moved = unstack(opened.path, progress=progress)
+        else:
+            moved = move(opened.path, shard_bytes=limit, restack=restack, progress=progress)
+    if as_json:
+        common.print_json(
+            {
+                "bank": opened.name,
+                "undo": undo,
+                **moved.as_dict(),
+                "bit_identical": not (moved.changed or moved.rounded),
+                "total_seconds": common.elapsed(),
+            }
+        )
+    else:
+        typer.echo("\n".join(_lines(moved, opened.name, undo=undo)))
+
+
+def _lines(moved: Moved, name: str, *, undo: bool) -> list[str]:
+    shards = f"{len(moved.shards)} shard{'' if len(moved.shards) == 1 else 's'}"
+    what: Any = f"{moved.adapters} adapter{'' if moved.adapters == 1 else 's'}, {common.file_size(moved.bytes)}"
+    if not moved.adapters:
+        where = "in directories of their own" if undo else "in shards"
+        return [f"Nothing to move: all adapters of the bank {name} are {where}."]
+    if not undo:
+        lines = [f"Moved {what}, of the bank {name} into {shards} in {common.elapsed():.1f} s."]
+        if moved.rounded:
+            lines.append(f"float64 became float32: {', '.join(moved.rounded)}")
+        return lines
+    lines = [f"Moved {what}, of the bank {name} out of {shards} in {common.elapsed():.1f} s."]
+    if not moved.changed:
+        return [*lines, "They are bit by bit the files that were stacked."]
+    return [
+        *lines,
+        f"{moved.adapters - len(moved.changed)} are bit by bit the files that were stacked; {len(moved.changed)} hold "
+        "the same numbers in another order or under other names, and have a new hash:",
+        ", ".join(moved.changed),
+    ]
+
+
+def _bytes_of(text: str) -> int:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", text, flags=re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"--shard-size {text!r} is no size; give e.g. 4GB or 500MB")
+    return int(float(match[1]) * _UNITS[match[2].lower()])

@@ -1,0 +1,38 @@
+"""Weighted sums of the factors themselves, as fast as memory delivers the bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lorameta.combiner.kernels import add_rows
+from lorameta.combiner.terms import Run, Terms
+
+#: Numbers in the factors of a module from which on numba is worth its start: in a model of some dozen modules they are
+#: gigabytes, for which numpy needs seconds.
+COMPILE_FROM = 1 << 24
+
+
+def average(terms: Terms, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Σ w_i Bᵢ and Σ w_i Aᵢ of terms of one rank.
+
+    Rows of a shard are summed where they lie in the mapped file, a few at a time. Sums are in float32.
+
+    Returns
+    -------
+    B : numpy.ndarray of shape (d_out, r), float32
+    A : numpy.ndarray of shape (r, d_in), float32
+    """
+    single = np.asarray(weights, dtype=np.float32)
+    rank, (d_out, d_in) = terms.ranks[0], terms.shape
+    many = terms.summed_rank * (d_out + d_in) >= COMPILE_FROM
+    sums = {"lora_B": np.zeros(rank * d_out, np.float32), "lora_A": np.zeros(rank * d_in, np.float32)}
+    for part in terms.runs():
+        if isinstance(part, Run):
+            for half, total in sums.items():
+                for some, bits in part.pieces(half):
+                    add_rows(bits.reshape(len(bits), -1), part.dtype(half), single[some], total, compile=many)
+        else:
+            pair = terms[part]
+            sums["lora_B"] += single[part] * pair.B.T.reshape(-1)
+            sums["lora_A"] += single[part] * pair.A.reshape(-1)
+    return sums["lora_B"].reshape(rank, d_out).T, sums["lora_A"].reshape(rank, d_in)
