@@ -1,0 +1,140 @@
+"""`lorameta export`: an adapter for llama.cpp, or merged into its base."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lorameta.cli import common
+from lorameta.cli.progress import waiting
+from lorameta.errors import UsageError
+
+if TYPE_CHECKING:
+    from lorameta.export import Exported
+
+#: Share of the update lost by rounding above which a wider dtype is proposed.
+NOTABLE = 0.01
+
+
+def export(
+    adapter: Annotated[
+        Path, typer.Argument(metavar="ADAPTER", help="The adapter: a PEFT directory.", show_default=False)
+    ],
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="gguf: a file for llama.cpp, beside the GGUF of the base. merged: a whole model directory.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="OUT", help="The file (gguf) or directory (merged).", show_default=False
+        ),
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="The base: a directory or a Hub id in the cache; by default the one the adapter names."
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="f32, f16 or bf16; by default f32 for gguf, as in the base for merged."),
+    ] = None,
+    shard_size: Annotated[
+        str | None,
+        typer.Option(
+            "--shard-size", metavar="SIZE", help="Largest file of weights, e.g. 4GB; by default as in the base. merged."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what was exported to OUT before.")] = False,
+    as_json: common.AsJson = False,
+    debug: common.Debug = False,
+) -> None:
+    """Write an adapter for other runtimes than PEFT.
+
+    A GGUF adapter goes with the base in GGUF, whatever that is quantized to; only the base's config.json is needed to
+    write it. A merged model is the whole base again, with the adapter in its weights.
+    """
+    from lorameta.export import FORMATS
+    from lorameta.export import export as write
+
+    if format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}; there are {', '.join(FORMATS)}")
+    if shard_size is not None and format != "merged":
+        raise UsageError(f"--shard-size is for --format merged; {format} is one file")
+    if output.exists() and not force and (output.is_file() or any(output.iterdir())):
+        raise UsageError(f"{output} is there already; name another place, or replace it with --force")
+    options = common.given(base=base, dtype=dtype, shard_size=_size(shard_size))
+    with waiting("exporting"):
+        done = write(adapter, output, format=format, **options)
+    if as_json:
+        common.print_json(
+            {
+                "adapter": str(adapter),
+                **done.as_dict(),
+                "total_seconds": common.elapsed(),
+                "peak_memory_mb": common.peak_memory(),
+            }
+        )
+        return
+    _print(done)
+
+
+def _print(done: Exported) -> None:
+    from lorameta.report.mixture import aligned
+
+    lost = f"{done.rounding:.2%} of the update" if done.rounding >= 1e-4 else f"{done.rounding:.0e} of the update"
+    lost = lost if done.rounding >= 1e-12 else "none"
+    if done.format == "merged":
+        lost += f"; {done.details['unchanged']:.1%} of the changed layers' weights stay as they were"
+    facts = [
+        ("Written", f"{done.path}  ({common.file_size(done.bytes)})"),
+        ("Base", done.base),
+        ("Layers", f"{done.modules} changed by the adapter"),
+        ("Rounding", lost),
+        ("Time", f"{common.elapsed():.1f} s"),
+        ("Peak memory", f"{common.peak_memory()} MB"),
+    ]
+    typer.echo(aligned(facts))
+    if done.format == "merged" and done.rounding > NOTABLE:
+        typer.echo(
+            "\nThe adapter's numbers are small beside the base's, so that rounding takes a part of them away. "
+            "--dtype f16 keeps more\nin the same space, --dtype f32 all of it; a GGUF adapter leaves the base alone."
+        )
+    place = common.quoted(done.path)
+    if done.format == "gguf":
+        typer.echo(
+            f"""
+Run it with llama.cpp, beside the GGUF of the base:
+    llama-cli -m BASE.gguf --lora {place} -p "PROMPT"
+or in Python (pip install llama-cpp-python):
+    from llama_cpp import Llama
+    model = Llama("BASE.gguf", lora_path={str(done.path)!r})"""
+        )
+    else:
+        typer.echo(
+            f"""
+Load it in Python:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    model = AutoModelForCausalLM.from_pretrained({str(done.path)!r})
+    tokenizer = AutoTokenizer.from_pretrained({str(done.path)!r})"""
+        )
+
+
+def _size(text: str | None) -> int | None:
+    """Bytes of ``4GB``, ``500 MB`` or ``1000000``."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgG]?)[bB]?\s*", text)
+    size = int(float(match[1]) * {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}[match[2].lower()]) if match else 0
+    if size < 1:
+        raise UsageError(f"--shard-size {text!r} is no size; write it like 4GB or 500MB")
+    return size
