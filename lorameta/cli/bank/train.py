@@ -1,0 +1,216 @@
+"""`lorameta bank train`: a folder of datasets in, a bank of adapters out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lorameta.cli import common
+
+if TYPE_CHECKING:
+    from lorameta.bank.train import BankTraining, Plan, Progress
+
+
+def train(
+    tasks: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TASKS",
+            help="A folder with a dataset in each file (.jsonl, .json, .csv, .tsv, .parquet), named after its task.",
+            show_default=False,
+        ),
+    ],
+    base: Annotated[
+        str, typer.Option("--base", metavar="MODEL", help="The base: a directory or a Hub id.", show_default=False)
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="The bank; say it again to resume.", show_default=False),
+    ],
+    revision: Annotated[str | None, typer.Option(metavar="REV", help="Revision of a base on the Hub.")] = None,
+    rank: Annotated[int, typer.Option(metavar="R", help="Rank of the adapters.")] = 8,
+    alpha: Annotated[
+        float | None, typer.Option(metavar="A", help="The update is A / R times B A; twice the rank by default.")
+    ] = None,
+    targets: Annotated[
+        str, typer.Option(metavar="NAMES", help="Layers to adapt, as q_proj,v_proj, or all-linear.")
+    ] = "all-linear",
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--learning-rate", metavar="X",
+            help="By default 5e-4 (2000 / width)^0.781: 2.9e-4 for a base of 7B, 2.5e-3 for one of width 256.",
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(metavar="N", help="At most; the best epoch is kept.")] = 3,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Rows a step.")] = 16,
+    micro_batch_size: Annotated[
+        int | None,
+        typer.Option("--micro-batch-size", metavar="N", help="Rows in memory at once; the result is the same."),
+    ] = None,
+    dropout: Annotated[float, typer.Option(metavar="P", help="On the input of the adapters.")] = 0.0,
+    max_length: Annotated[
+        int, typer.Option("--max-length", metavar="N", help="Tokens of a row; longer prompts lose their beginning.")
+    ] = 1024,
+    dtype: Annotated[str, typer.Option(metavar="NAME", help="Of the adapters: bfloat16, float32.")] = "bfloat16",
+    seed: Annotated[int, typer.Option(help="Of the first A, which all adapters share, and of the order of rows.")] = 0,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", help="Trainings at once; by default as many as there are cores.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="Threads of each training.")] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Train on the workers of a dask cluster; the scheduler's address."),
+    ] = None,
+    keep_all: Annotated[
+        bool, typer.Option("--keep-all", help="Keep adapters that do not beat the base on validation rows.")
+    ] = False,
+    with_sentences: Annotated[
+        bool,
+        typer.Option("--with-sentences", help="Summarise sentence embeddings too, for the distances on them."),
+    ] = False,
+    tasks_index: Annotated[
+        Path | None,
+        typer.Option(
+            "--tasks-index", metavar="FILE",
+            help="JSON with family, definition, licence and source by id; TASKS/index.json by default.",
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the bank; its directory's by default.")] = None,
+    input_column: common.InputColumn = None,
+    output_column: common.OutputColumn = None,
+    encoding: common.Encoding = "utf-8",
+    force: Annotated[
+        bool, typer.Option("--force", help="Train anew what DIR holds of another base or other settings.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    as_json: common.AsJson = False,
+    debug: common.Debug = False,
+) -> None:  # fmt: skip
+    """Train an adapter on each dataset of a folder, and make a bank of them.
+
+    A killed run goes on where it was when the same command is given again. An adapter must beat the base on rows that
+    it was not trained on. If tasks fail, the bank is made of the others, and the exit code is 1.
+    """
+    from lorameta.bank.train import train_bank
+    from lorameta.refine import LoraTraining
+
+    settings = LoraTraining(
+        rank=rank, alpha=2 * rank if alpha is None else alpha,
+        targets=tuple(name.strip() for name in targets.split(",") if name.strip()),
+        learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, micro_batch_size=micro_batch_size,
+        dropout=dropout, max_length=max_length, seed=seed, dtype=dtype,
+    )  # fmt: skip
+    plans: list[Plan] = []
+
+    def planned(plan: Plan) -> bool:
+        plans.append(plan)
+        if not as_json:
+            typer.echo(_plan(plan), err=not dry_run)
+        return not dry_run
+
+    with _progress() as report:
+        made = train_bank(
+            tasks, base, output, settings=settings, revision=revision, name=name, index=tasks_index, jobs=jobs,
+            threads=threads, dask=dask, keep_all=keep_all, sentences=with_sentences, force=force,
+            input_column=input_column, output_column=output_column, encoding=encoding, planned=planned, report=report,
+        )  # fmt: skip
+    if as_json:
+        common.print_json(_as_dict(plans[0], made))
+    elif made is not None:
+        _print(made)
+    if plans[0].unusable if made is None else (made.failed or made.bank is None):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Progress], None]]:
+    """A bar in a terminal; elsewhere a line for each task that is finished."""
+    from tqdm import tqdm
+
+    from lorameta.bank.train.estimate import duration
+
+    layout = "training {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
+    with tqdm(total=1, bar_format=layout, disable=None, leave=False, dynamic_ncols=True) as bar:
+
+        def report(progress: Progress) -> None:
+            left = "measuring" if progress.left is None else f"{duration(progress.left)} left"
+            if progress.done == progress.total:
+                left = "writing the bank"
+            said = f"{progress.last}: {_losses(progress.losses)}" if progress.last else ""
+            if bar.disable:
+                if progress.fresh:
+                    typer.echo(f"{progress.done}/{progress.total} {said}; {left}", err=True)
+                return
+            bar.total, bar.n = progress.total, progress.done
+            bar.set_postfix_str(", ".join(part for part in (said, left) if part))
+
+        yield report
+
+
+def _losses(losses: tuple[float, float] | None) -> str:
+    return "failed" if losses is None else f"validation loss {losses[0]:.3f} → {losses[1]:.3f}"
+
+
+def _plan(plan: Plan) -> str:
+    lines = []
+    if plan.finished:
+        lines.append(f"{len(plan.finished)} of {plan.tasks} adapters are there from an earlier run.")
+    if plan.missing:
+        rate = plan.settings.learning_rate
+        lines.append(
+            f"To train: {len(plan.missing)} adapters on {plan.rows:,} rows ({plan.tokens:,} tokens), "
+            f"{plan.steps:,} steps in all, rate {rate:.2g}."
+        )
+        lines.append(f"{plan.workers} at once with {plan.threads} thread{'s' * (plan.threads > 1)} each: {plan.why}.")
+    else:
+        lines.append("There is nothing left to train.")
+    lines += [f"cannot be used: {name}: {why}" for name, why in sorted(plan.unusable.items())]
+    return "\n".join(lines)
+
+
+def _as_dict(plan: Plan, made: BankTraining | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"plan": asdict(plan)}
+    if made is not None:
+        content |= {
+            "bank": None if made.bank is None else str(made.bank),
+            "adapters": made.adapters,
+            "left_out": made.left_out,
+            "failed": made.failed,
+        }
+    return {**content, "total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()}
+
+
+def _print(made: BankTraining) -> None:
+    from lorameta.bank.train.estimate import duration
+    from lorameta.report.table import table
+
+    rows = []
+    for name, facts in made.adapters.items():
+        losses = [facts["losses"].get(part, {}) for part in ("validation", "test")]
+        numbers = [found.get(who) for found in losses for who in ("base", "adapter")]
+        epoch = f"{facts['best_epoch']} of {len(facts['validation_loss']) - 1}"
+        rows.append([name, *numbers, epoch, duration(facts["seconds"])])
+    if rows:
+        headers = ["task", "base", "adapter", "base", "adapter", "best epoch", "time"]
+        typer.echo(table(headers, rows, align="<>>>>>>"))
+        typer.echo("\nLosses in nats a token of the answers: on validation rows, then on test rows.")
+    for title, found in (("left out", made.left_out), ("failed", made.failed)):
+        for name, why in sorted(found.items()):
+            typer.echo(f"{title}: {name}: {why}", err=title == "failed")
+    if made.failed:
+        typer.echo("The same command tries again what failed.", err=True)
+    if made.bank is None:
+        typer.echo("No bank was written: there is no adapter that beats the base.", err=True)
+        return
+    count = len(made.adapters)
+    typer.echo(
+        f"\nThe bank {made.bank.name} has {count} adapter{'s' * (count != 1)}, after {duration(made.seconds)}. Next:\n"
+        f"    lorameta bank check {common.quoted(made.bank)}\n"
+        f"    lorameta generate DATA -o OUT --bank {common.quoted(made.bank)}"
+    )
