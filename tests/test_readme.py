@@ -1,10 +1,14 @@
 """Every command and every Python block of the README runs, here on the miniature bank."""
 
+import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import task_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -12,10 +16,25 @@ COMMANDS = re.findall(r"^    (lorameta .+)$", README, flags=re.MULTILINE)
 BLOCKS = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
 
 
+def copy_adapter(source, target, base):
+    """A PEFT directory as the user of a base in `base` has it."""
+    shutil.copytree(source, target)
+    config = json.loads((target / "adapter_config.json").read_text())
+    (target / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(base)}))
+
+
 @pytest.fixture
 def clone(tmp_path, tiny_bank, monkeypatch):
     """A working directory like the root of a clone, whose embedded bank is the miniature one."""
     (tmp_path / "lorameta").symlink_to(ROOT / "lorameta")
+    (tmp_path / "adapter_bank").symlink_to(tiny_bank)
+    (tmp_path / "tasks").mkdir()
+    for path in sorted((tiny_bank / "adapters").iterdir()):
+        rows = "".join(json.dumps(row) + "\n" for row in task_rows(path.name))
+        (tmp_path / "tasks" / f"{path.name}.jsonl").write_text(rows)
+        copy_adapter(path, tmp_path / "adapters" / path.name, tmp_path / "adapter_bank" / "base")
+    copy_adapter(path, tmp_path / "newcomer", tmp_path / "adapter_bank" / "base")
+    (tmp_path / "newcomer.jsonl").write_text(rows)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lorameta.bank.bank.embedded_path", lambda: tiny_bank)
     return tmp_path
@@ -26,6 +45,7 @@ def test_the_commands_run_one_after_the_other(clone, lorameta):
     for command in COMMANDS:
         words = shlex.split(command)[1:]
         words += ["--limit", "2", "--max-new-tokens", "2"] if words[0] == "evaluate" else []
+        words += ["--keep-all", "--epochs", "1", "--jobs", "1"] if words[:2] == ["bank", "train"] else []
         result = lorameta(*words)
         assert result.code == 0, f"{command}\n{result.err}"
 
@@ -56,7 +76,7 @@ def test_the_links_lead_somewhere():
 
 
 def test_every_verb_and_every_extra_is_described():
-    for name in ("explain", "generate", "evaluate", "bank info", "bank list", "bank check"):
+    for name in ("explain", "generate", "evaluate", "bank info", "bank list", "bank check", "bank train"):
         assert f"| `{name}` |" in README
     extras = re.findall(
         r"^(\w+) = \[",
