@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import scale_report
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -134,13 +138,32 @@ def distance_lines() -> list[str]:
     ]
 
 
+def scale_lines() -> list[str]:
+    results = load("scale")["results"]
+    main = results["BF16"]
+    return [
+        *paragraph(
+            "**Banks of Mistral-7B's shape**: synthetic adapters of rank 16 on q, k and v of 32 layers, 9.44 million",
+            "numbers each, in the system's cache. The average of the factors of all of them (`factor`), beside what it",
+            "takes to read as many bytes and do nothing with them; peak memory is that over the imports.",
+        ),
+        *table(scale_report.DENSE_HEAD, scale_report.dense_rows(results)),
+        *table(scale_report.MERGE_HEAD, scale_report.merge_rows(main)),
+        *paragraph(
+            *scale_report.sentences(main),
+            "Cost against the number of adapters: [scale.md](benchmarks/results/scale.md).",
+        ),
+    ]
+
+
 def section() -> str:
     base, desk, latency = (load(name) for name in ("base", "helpdesk", "latency"))
     own, bank = base["own_tasks"], base["bank_tasks"]
     skills = ", ".join(f"{value:.2f} ({skill})" for skill, value in base["skills_exact_match"].items())
     lines = [
         *paragraph(
-            "All on the embedded bank; each file in `benchmarks/results/` names its machine, commit and command."
+            "On the embedded bank, if nothing else is said; each file in `benchmarks/results/` names its machine,",
+            "commit and command.",
         ),
         *study_lines(),
         *paragraph(
@@ -155,6 +178,7 @@ def section() -> str:
             ),
         ),
         *distance_lines(),
+        *scale_lines(),
         *paragraph(f"**Time** of a command in a cold process ({latency['machine']}):"),
         *table(
             ["command", "median s", "slowest s"],
@@ -166,7 +190,7 @@ def section() -> str:
             f"{own['exact_match']:.2f}; on the tasks of the bank, which it never saw, {bank['exact_match']:.2f}, where",
             f"{bank['answers_that_are_a_label']:.0%} of its answers to label questions are one of the labels.",
         ),
-        *paragraph("Not measured: anything on Mistral-7B."),
+        *paragraph("Not measured: how well anything works on Mistral-7B, whose weights cannot be had here."),
     ]
     return "\n".join(lines[:-1]) + "\n"
 

@@ -30,6 +30,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import ROOT, stamp, write
+from scale_report import markdown
 
 LAYERS, HIDDEN, NARROW, RANK, ALPHA = 32, 4096, 1024, 16, 32
 MODULES = {
@@ -502,7 +503,8 @@ def main() -> None:
             if name == "dense" and dtype != "F32":
                 found_without = in_its_own_process(name, bank, [*handed, "--without-numba"])
                 results[dtype]["dense_without_numba"] = found_without
-    write(options.name, found | {"parameters": PARAMETERS, "modules": len(MODULES), "results": results})
+    result = found | {"parameters": PARAMETERS, "modules": len(MODULES), "results": results}
+    write(options.name, result, markdown(result))
 
 
 if __name__ == "__main__":
