@@ -111,20 +111,29 @@ class Scorer:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        self.base_model = str(base_model)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(self.base_model)
-        if not self.tokenizer.is_fast:
-            raise UsageError(
-                f"the tokenizer of {self.base_model} has no character offsets (it is not a fast tokenizer)"
-            )
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        model: Any = AutoModelForCausalLM.from_pretrained(self.base_model, dtype="auto")
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(base_model))
+        model: Any = AutoModelForCausalLM.from_pretrained(str(base_model), dtype="auto")
         if dtype == "float32" or (dtype == "auto" and model.num_parameters() < 1e9):
             model = model.to(torch.float32)
         elif dtype == "bfloat16" or model.dtype == torch.float16:  # float16 has no fast path on CPUs
             model = model.to(torch.bfloat16)
-        self.model: Any = model.eval()
+        self._take(str(base_model), model, tokenizer, batch_size, max_new_tokens)
+
+    @classmethod
+    def of(
+        cls, name: str, model: Any, tokenizer: Any, *, batch_size: int = 32, max_new_tokens: int = MAX_NEW_TOKENS
+    ) -> Scorer:
+        """A scorer of a base model that is in memory already; `name` is what messages call it."""
+        scorer = cls.__new__(cls)
+        scorer._take(name, model, tokenizer, batch_size, max_new_tokens)
+        return scorer
+
+    def _take(self, name: str, model: Any, tokenizer: Any, batch_size: int, max_new_tokens: int) -> None:
+        if not tokenizer.is_fast:
+            raise UsageError(f"the tokenizer of {name} has no character offsets (it is not a fast tokenizer)")
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.base_model, self.model, self.tokenizer = name, model.eval(), tokenizer
         self._peft: Any = None
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens

@@ -156,7 +156,7 @@ def _transformers() -> Any:
         import torch  # noqa: F401
         import transformers
     except ImportError as error:
-        raise MissingExtraError(error.name or "transformers", "train", "Training an adapter") from error
+        raise MissingExtraError(error.name or "transformers", "evaluate", "Training an adapter") from error
     transformers.utils.logging.disable_progress_bar()
     return transformers
 

@@ -25,6 +25,7 @@ from lorameta.bank.train import run as run_module
 from lorameta.bank.train.worker import Job, Outcome, train_task
 from lorameta.data import load_examples
 from lorameta.errors import LorametaError, UsageError
+from lorameta.evaluate import Scorer
 from lorameta.generate import generate_adapter
 from lorameta.refine import LoraTraining, split_examples
 from tests.conftest import task_rows
@@ -112,6 +113,28 @@ def test_the_records_tell_what_was_trained_on_what(made, tasks, base):
     losses = record.scores["validation"]
     assert losses["adapter"]["loss"] < losses["base"]["loss"]
     assert bank.base_model == str(base)
+
+
+def test_base_and_adapter_answered_the_test_rows(made, tasks, base):
+    """What the records say is what a scorer that loads base and adapter from their files finds."""
+    scorer = Scorer(base)
+    for name, record in AdapterBank.open(made).records.items():
+        rows = split_examples(load_examples(tasks / f"{name}.jsonl")).test[:64]
+        wanted = {"base": scorer.score(rows), "adapter": scorer.score(rows, made / record.path)}
+        for who, scores in wanted.items():
+            found = record.scores["test"][who]
+            assert (found["rows"], found["exact_match"]) == (len(rows), pytest.approx(scores.exact_match))
+            assert found["loss"] == pytest.approx(scores.loss, rel=1e-3)
+            assert found["rouge_l"] == pytest.approx(scores.rouge_l, abs=1e-4)
+
+
+def test_no_answers_where_none_are_asked_for(tasks, base, tmp_path):
+    output = tmp_path / "bank"
+    assert run(tasks, base, output, score_rows=0).failed == {}
+    record = AdapterBank.open(output).records["animal_sound"]
+    assert set(record.scores["test"]["adapter"]) == {"rows", "loss"}
+    with pytest.raises(UsageError, match="--score-rows is -1"):
+        run(tasks, base, tmp_path / "other", score_rows=-1)
 
 
 def test_summaries_are_those_of_the_training_rows_alone(made, base):
@@ -331,6 +354,21 @@ def test_a_plan_can_be_refused_and_leaves_nothing(tasks, base, tmp_path):
     assert plan.missing == NAMES
     assert plan.rows == sum(len(split_examples(load_examples(task_rows(name, 30))).train) for name in NAMES)
     assert not (tmp_path / "bank").exists()
+
+
+@pytest.mark.slow
+def test_sentences_are_summarised_when_asked_for_without_training(made, tasks, base, tmp_path, monkeypatch):
+    pytest.importorskip("sentence_transformers")
+    copy = shutil.copytree(made, tmp_path / "bank")
+    seen = trained_ids(monkeypatch)
+    run(tasks, base, copy, sentences=True)
+    assert seen == []
+    bank = AdapterBank.open(copy)
+    assert bank.summaries.has("sentence")
+    assert bank.summaries.has("tokens")
+    assert bank.manifest.encoders["sentence"]["rows_at_most"] == 256
+    assert check_directory(copy).problems == []
+    assert generate_adapter(tasks / "number_word.jsonl", bank=bank, distance="gaussian").weights
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from tests.bank.spread_helpers import fail, square_or_die
 
 
 def tasks(count: int, folder: Path, fates: dict[int, str] | None = None) -> list[tuple[int, str, str]]:
+    (folder / "caller").write_text(str(os.getpid()))
     return [(number, (fates or {}).get(number, ""), str(folder)) for number in range(count)]
 
 
@@ -88,6 +89,19 @@ def test_a_task_that_kills_every_worker_of_a_cluster_is_named_and_the_others_are
         found = dict(spread(square_or_die, tasks(5, tmp_path, {1: "always"}), client=client))
     assert isinstance(found.pop(1), Lost)
     assert {number: value for number, (value, _) in found.items()} == {n: n**2 for n in (0, 2, 3, 4)}
+
+
+@pytest.mark.slow
+def test_a_cluster_of_one_core_does_the_work_itself(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None, silence_logs=50
+        ) as cluster,
+        connected(cluster.scheduler_address) as client,
+    ):
+        found = dict(spread(square_or_die, tasks(3, tmp_path), client=client))
+    assert os.getpid() not in {pid for _, pid in found.values()}
 
 
 def test_ticking_ends_with_its_body():

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Bases with more parameters keep all cores busy by themselves; of smaller ones several are trained side by side.
 SMALL = 300_000_000
+#: Test rows that a small base answers.
+SCORED = 64
 #: Memory that a process takes before it loads the base, and what it takes for each of the base's parameters.
 _PROCESS_BYTES, _PARAMETER_BYTES = 700_000_000, 5
 
@@ -72,6 +74,7 @@ class Run:
     fingerprint: str
     settings: LoraTraining
     tasks: dict[str, Task]
+    score_rows: int = 0
     parts: dict[str, Parts] = field(default_factory=dict)
     summaries: dict[str, DatasetSummary] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
@@ -106,7 +109,7 @@ def locate(base: str | PathLike[str], revision: str | None, root: Path) -> tuple
 def key_of(run: Run, parts: Parts) -> str:
     """What a finished adapter depends on."""
     rows = {part: fingerprint(getattr(parts, part)) for part in ("train", "validation", "test")}
-    content = [ENGINE, rows, run.said, run.revision, run.fingerprint, run.settings.as_dict()]
+    content = [ENGINE, rows, run.said, run.revision, run.fingerprint, run.settings.as_dict(), run.score_rows]
     return sha256(json.dumps(content, sort_keys=True).encode())
 
 
@@ -147,7 +150,7 @@ def check_cluster(client: Any, run: Run) -> None:
         elif answer["fingerprint"] != run.fingerprint:
             problems.append(f"{address} on {answer['host']}: {run.base} is another base there")
     if problems:
-        remedy = "Every worker needs lorameta[train] and the base under the same path, or the same Hub id."
+        remedy = "Every worker needs lorameta[dask] and the base under the same path, or the same Hub id."
         raise LorametaError(violations(problems, "these workers cannot train:", remedy))
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 from lorameta.bank.manifest import MANIFEST, read_manifest
 from lorameta.bank.train.estimate import pace, time_left
-from lorameta.bank.train.plan import Plan, Run, check_cluster, key_of, locate, make_plan, shares
+from lorameta.bank.train.plan import SCORED, SMALL, Plan, Run, check_cluster, key_of, locate, make_plan, shares
 from lorameta.bank.train.spread import Lost, close_workers, connected, spread, ticking
 from lorameta.bank.train.store import Store
 from lorameta.bank.train.tasks import find_tasks, read_rows, reason
 from lorameta.bank.train.worker import Job, Outcome, train_task
 from lorameta.bank.train.write import token_encoder, weak, write
-from lorameta.errors import LorametaError
+from lorameta.errors import LorametaError, UsageError
 from lorameta.refine import LoraTraining
 from lorameta.refine.train import ENGINE
 
@@ -91,6 +91,7 @@ def train_bank(
     dask: str | None = None,
     keep_all: bool = False,
     sentences: bool = False,
+    score_rows: int | None = None,
     force: bool = False,
     input_column: str | None = None,
     output_column: str | None = None,
@@ -130,6 +131,9 @@ def train_bank(
         Keep adapters that do not beat the base.
     sentences : bool
         Summarise sentence embeddings as well (of 256 training rows at most).
+    score_rows : int, optional
+        Test rows of each task, at most, that base and adapter answer, for exact match and ROUGE-L. By default 64 for a
+        base below 300 million parameters and none for a larger one, whose answers take long.
     force : bool
         Train anew what `output` holds of other settings.
     input_column, output_column, encoding
@@ -160,7 +164,11 @@ def train_bank(
     settings = settings or LoraTraining(dtype="bfloat16")
     check_targets(model, settings)
     settings = replace(settings, learning_rate=settings.rate(model.config.hidden_size))
-    run = Run(root, source, commit, said, base_fingerprint(source, revision), settings, found)
+    if score_rows is not None and score_rows < 0:
+        raise UsageError(f"--score-rows is {score_rows}; it must be at least 0")
+    if score_rows is None:
+        score_rows = SCORED if model.num_parameters() < SMALL else 0
+    run = Run(root, source, commit, said, base_fingerprint(source, revision), settings, found, score_rows)
     store = Store(
         root, {"base": run.fingerprint, "said": said, "settings": settings.as_dict(), "engine": ENGINE}, Path(source)
     )
@@ -228,7 +236,7 @@ def _train(run: Run, store: Store, plan: Plan, client: Any, report: Callable[[Pr
         jobs = [
             Job(
                 id, run.parts[id], run.base, run.revision, run.fingerprint, run.said, run.settings, plan.threads,
-                str(Path(notes) / id) if shared else "",
+                run.score_rows, str(Path(notes) / id) if shared else "",
             )
             for id in order
         ]  # fmt: skip

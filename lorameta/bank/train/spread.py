@@ -130,10 +130,17 @@ def _lost() -> tuple[type[BaseException], ...]:
 
 
 def _dask_backend(client: Any) -> Any:
-    """joblib's backend for dask, which alone would wait for ever for a task whose worker is killed too often."""
+    """joblib's backend for dask, mended in two places.
+
+    By itself it waits for ever for a task whose worker is killed too often, and joblib works in the calling process
+    when a cluster has a single core, which may be all that is left of it.
+    """
     from joblib._dask import DaskDistributedBackend
 
     class Backend(DaskDistributedBackend):  # type: ignore[misc]
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, super().effective_n_jobs(n_jobs))
+
         def submit(self, func: Any, callback: Any = None) -> Any:
             future = super().submit(func, callback)
 

@@ -45,6 +45,8 @@ class Job:
     settings : LoraTraining
     threads : int
         Of torch.
+    score_rows : int
+        Test rows, at most, on which base and adapter answer; 0 for none.
     status : str
         File in which the worker notes how far it is, on a machine that shares it; "" for none.
     """
@@ -57,6 +59,7 @@ class Job:
     said: str
     settings: LoraTraining
     threads: int
+    score_rows: int = 0
     status: str = ""
 
 
@@ -90,6 +93,7 @@ def train_task(job: Job) -> Outcome:
             base = _base(job)
             try:
                 trained = train_adapter(job.parts, base, job.settings, progress=_notes(job))
+                scores = _scores(job, base, trained)
             except Exception as error:  # a task must not take the others with it
                 return Outcome(job.id, error=reason(error))
         finally:
@@ -101,6 +105,7 @@ def train_task(job: Job) -> Outcome:
         "tokens": trained.tokens,
         "shortened": trained.shortened,
         "losses": trained.losses,
+        "scores": scores,
         "seconds": trained.seconds,
         "threads": job.threads,
         "host": platform.node(),
@@ -109,6 +114,20 @@ def train_task(job: Job) -> Outcome:
         hint = f"the learning rate is {job.settings.learning_rate}; try a smaller one"
         return Outcome(job.id, facts=facts, error=f"the training diverged at {trained.diverged}; {hint}")
     return Outcome(job.id, adapter_files(trained, job.settings, job.said, job.revision), facts)
+
+
+def _scores(job: Job, base: Base, trained: Trained) -> dict[str, dict[str, Any]]:
+    """Exact match, ROUGE-L and loss of base and adapter on test rows; empty where none are asked for or left."""
+    from lorameta.evaluate import Scorer
+
+    rows = job.parts.test[: job.score_rows]
+    if not rows or trained.diverged:
+        return {}
+    scorer = Scorer.of(base.name, base.model, base.tokenizer)
+    return {
+        "base": scorer.score(rows).as_dict(),
+        "adapter": scorer.score(rows, trained.adapter).as_dict(),
+    }
 
 
 def adapter_files(trained: Trained, settings: LoraTraining, base: str, revision: str | None) -> dict[str, bytes]:

@@ -107,6 +107,8 @@ def _record(run: Run, id: str, facts: Mapping[str, Any]) -> AdapterRecord:
         part: {who: {"rows": found["rows"], "loss": round(found[who], 5)} for who in ("base", "adapter")}
         for part, found in facts["losses"].items()
     }
+    if facts.get("scores"):
+        losses["test"] = facts["scores"]
     training = {
         "settings": run.settings.as_dict(),
         "steps": facts["steps"],

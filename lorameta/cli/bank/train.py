@@ -70,6 +70,14 @@ def train(
     keep_all: Annotated[
         bool, typer.Option("--keep-all", help="Keep adapters that do not beat the base on validation rows.")
     ] = False,
+    score_rows: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Test rows that base and adapter answer, for exact match and ROUGE-L; by default 64, and none for a "
+            "base of 300 million parameters or more.",
+        ),
+    ] = None,
     with_sentences: Annotated[
         bool,
         typer.Option("--with-sentences", help="Summarise sentence embeddings too, for the distances on them."),
@@ -117,7 +125,8 @@ def train(
     with _progress() as report:
         made = train_bank(
             tasks, base, output, settings=settings, revision=revision, name=name, index=tasks_index, jobs=jobs,
-            threads=threads, dask=dask, keep_all=keep_all, sentences=with_sentences, force=force,
+            threads=threads, dask=dask, keep_all=keep_all, sentences=with_sentences,
+            score_rows=score_rows, force=force,
             input_column=input_column, output_column=output_column, encoding=encoding, planned=planned, report=report,
         )  # fmt: skip
     if as_json:
