@@ -12,6 +12,7 @@ import os
 import platform
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +87,8 @@ def train_task(job: Job) -> Outcome:
     import torch
 
     _keep_freed_memory()
-    with _NO_COLLISIONS:
+    with _NO_COLLISIONS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # what transformers tells peft is not for our users
         threads = torch.get_num_threads()
         torch.set_num_threads(job.threads)
         try:
