@@ -14,8 +14,8 @@ help: ## this list
 demo: $(VENV)/.demo ## generate an adapter for the help desk example and compare it with the base model
 	@$(PY) -m lorameta.examples.demo
 
-test: $(VENV)/.dev ## run the tests (without those marked slow)
-	@$(PY) -m pytest
+test: $(VENV)/.dev ## run the tests (without those marked slow), a process a core
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.dev ## ruff and mypy
 	@$(PY) -m ruff check .
