@@ -116,6 +116,7 @@ def bank_gram(bank: AdapterBank, *, progress: Callable[[int], object] | None = N
     """
     from lorameta.combiner.gram import gram
 
+    bank.fetch()
     return gram(_Members(bank), progress=progress)
 
 

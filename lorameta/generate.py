@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
     from lorameta.data import Dataset, Example
     from lorameta.encoder import DatasetSummary
+    from lorameta.refine import RefineSettings
 
 #: The defaults follow the study (benchmarks/results/quality.md): of the settings that need neither labelled rows nor
 #: torch, the one with the lowest loss and the highest exact match where one adapter is left out.
@@ -25,6 +27,8 @@ DISTANCE = "js"
 OPERATOR = "normalized"
 TEMPERATURE = 1.0
 TOP_K: int | None = None
+#: Of a bank whose adapters are on the Hub: as many adapters as ``trial`` looks at, so that a mix fetches these alone.
+HUB_TOP_K = 20
 COMBINER = "auto"
 #: Bytes of adapters up to which a mixture reads all of them at once and verifies their hashes. More are read a module
 #: at a time and checked for size and finite numbers; ``lorameta bank check`` verifies them all.
@@ -111,6 +115,8 @@ def mix(
     )
     if operator == "neural":
         fitted(wanted, bank, distance)  # what is missing shows before the work
+    if wanted.dense and wanted.top_k is None and any(record.hub for record in bank.records.values()):
+        wanted = replace(wanted, top_k=min(HUB_TOP_K, len(bank)))
     clock.lap("read")
     summary = summarise(examples, bank, distance, seed=seed)
     for part in wanted.parts:
@@ -152,20 +158,22 @@ def generate_adapter(
     operator_options: Mapping[str, Any] | None = None,
     combiner: str = COMBINER,
     rank: int | None = None,
+    refine: RefineSettings | Mapping[str, Any] | None = None,
     seed: int = 0,
     input_column: str | None = None,
     output_column: str | None = None,
     encoding: str = "utf-8",
     progress: Callable[[int], object] | None = None,
 ) -> Adapter:
-    """Make a LoRA adapter for a dataset out of a bank of adapters, without a gradient step.
+    """Make a LoRA adapter for a dataset out of a bank of adapters, without a gradient step unless `refine` asks for it.
 
     Parameters
     ----------
     dataset : path, datasets.Dataset, or iterable of dict
         Rows in one of the forms that :func:`lorameta.load_examples` reads. Outputs are used if they are there.
     bank : AdapterBank, path or str, optional
-        An open bank, its directory, or ``"embedded"`` (the default).
+        An open bank, its directory, ``"embedded"`` (the default), or the name of a preset or of a bank on the Hub
+        whose index is on this machine; adapters that are on the Hub are fetched when they are needed.
     distance : str
         A key of ``lorameta.distance.DISTANCES``; it decides which encoder runs.
     operator : str
@@ -177,7 +185,8 @@ def generate_adapter(
         (``attentional``), a standard deviation (``normalized``, ``trial``) or a score (``neural``); 1 by default, 0.25
         for ``trial``. The others have none.
     top_k : int, optional
-        Keep the `top_k` largest weights and normalise them again. Not for ``sparse``, ``trial`` and ``search``.
+        Keep the `top_k` largest weights and normalise them again. Not for ``sparse``, ``trial`` and ``search``. By
+        default all are kept; of a bank whose adapters are on the Hub, 20, as each has to be fetched.
     operator_options : mapping, optional
         Of ``sparse``: ``penalty`` of the absolute weights (0.1), ``candidates``, how many of the nearest adapters take
         part (all). Of ``trial``: ``candidates`` (20), ``rows``, how many labelled rows are drawn (16): each of the
@@ -193,6 +202,9 @@ def generate_adapter(
         (Σ wᵢ Bᵢ)(Σ wᵢ Aᵢ).
     rank : int, optional
         Rank of the new adapter; the largest rank among the mixed adapters by default.
+    refine : RefineSettings or mapping, optional
+        Train what was mixed on the same rows, as :func:`lorameta.refine.refine` does: ``{"steps": 50}``, ``{"minutes":
+        2}``, ...
     seed : int
         Seed of the fixed-size sample of embeddings, of the search and of its rows.
     input_column, output_column, encoding
@@ -226,11 +238,15 @@ def generate_adapter(
     from lorameta.adapter import Adapter
     from lorameta.bank import AdapterBank
     from lorameta.combiner import COMBINERS, combine
+    from lorameta.data import load_examples
 
     if combiner not in ("auto", *COMBINERS):
         raise UsageError(f"unknown combiner {combiner!r}; there are {', '.join(COMBINERS)} and auto")
     if not isinstance(bank, AdapterBank):
         bank = AdapterBank.open("embedded" if bank is None else bank)
+    if refine is not None:  # its rows are read twice, and a generator can be read once
+        dataset = load_examples(dataset, input_column=input_column, output_column=output_column, encoding=encoding)
+        input_column = output_column = None
     mixture = mix(
         dataset, bank=bank, distance=distance, operator=operator, temperature=temperature, top_k=top_k,
         operator_options=operator_options, seed=seed, input_column=input_column, output_column=output_column,
@@ -256,13 +272,19 @@ def generate_adapter(
         "sources": {name: bank.records[name].provenance() for name, _ in used},
         "seconds": {name: round(value, 3) for name, value in (mixture.seconds | clock.laps).items()},
     }
-    return Adapter(modules, bank.base_model, bank.base_revision, dict(report["weights"]), report)
+    adapter = Adapter(modules, bank.base_model, bank.base_revision, dict(report["weights"]), report)
+    if refine is None:
+        return adapter
+    from lorameta.refine.api import refine as train_further
+
+    return train_further(adapter, dataset, settings=refine)
 
 
 def _read(bank: AdapterBank, names: Sequence[str]) -> tuple[dict[str, Adapter], bool]:
     """The adapters of a mixture, and whether their hashes were verified: in memory if that is little, else lazily."""
     from lorameta.combiner.parallel import each
 
+    bank.fetch(names)
     if sum(bank.records[name].bytes for name in names) > VERIFY_BYTES:
         return {name: bank.lazy(name) for name in names}, False
     return each(bank.__getitem__, names), True

@@ -44,6 +44,11 @@ class Plan:
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def dense(self) -> bool:
+        """Whether every adapter gets a weight, however small, unless `top_k` cuts them off."""
+        return self.operator in ("attentional", "normalized", "neural")
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """Parts of the summaries that are needed, whatever the distance."""
         return ("sentence",) if self.operator == "sparse" else ()
@@ -191,6 +196,7 @@ def _trial(
 
     rows = draw(examples, plan.options.get("rows", ROWS), seed=seed, operator="trial")
     near = nearest_first(distances, plan.options.get("candidates", CANDIDATES))
+    bank.fetch(bank.ids[index] for index in near)
     scorer, losses = Scorer(bank.base_model), np.empty(len(near))
     for place, index in enumerate(near):
         losses[place] = MixtureLoss(scorer, [bank[bank.ids[index]]], rows)(np.ones(1))
@@ -217,6 +223,7 @@ def _search(
     require_cma()
     rows = draw(examples, options.get("rows", ROWS), seed=seed, operator="search")
     near = nearest_first(distances, options.get("candidates", CANDIDATES))
+    bank.fetch(bank.ids[index] for index in near)
     penalty, budget = options.get("penalty", PENALTY), options.get("evaluations", EVALUATIONS)
     measured = MixtureLoss(Scorer(bank.base_model), [bank[bank.ids[index]] for index in near], rows)
     losses: list[float] = []

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from lorameta.adapter import Adapter
 from lorameta.atomic import sha256
-from lorameta.bank.embedded import embedded_path
+from lorameta.bank.hub.fetch import fetch, is_away
+from lorameta.bank.hub.places import locate
 from lorameta.bank.manifest import inside, read_manifest
 from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.bank.shelf import Shelf
@@ -54,22 +55,16 @@ class AdapterBank:
 
         Parameters
         ----------
-        path_or_name : path or "embedded"
-            A directory with a ``bank.json`` (or that file), or the bank that comes with lorameta.
+        path_or_name : path or str
+            A directory with a ``bank.json`` (or that file); "embedded", the bank that comes with lorameta; or a preset
+            or a bank on the Hub whose index is on this machine, see :func:`lorameta.bank.hub.places.locate`.
 
         Raises
         ------
         BankError
             There is no bank, or its manifest is damaged; all violations.
         """
-        path = embedded_path() if path_or_name == "embedded" else Path(path_or_name).expanduser()
-        path = path.parent if path.is_file() and path.name == "bank.json" else path
-        if not path.is_dir():
-            raise BankError(
-                f"there is no bank {str(path_or_name)!r}: no such directory; give the directory of a bank, "
-                "or 'embedded' for the one that comes with lorameta"
-            )
-        path = path.resolve()
+        path = locate(path_or_name).resolve()
         return cls(path, read_manifest(path))
 
     @property
@@ -151,6 +146,25 @@ class AdapterBank:
         if problems or adapter is None:
             raise BankError(violations(problems, f"the adapter {id!r} of the bank {self.name} cannot be used:"))
         return adapter
+
+    @property
+    def away(self) -> tuple[str, ...]:
+        """The ids of the adapters that are on the Hub only; they are fetched when they are first read."""
+        return tuple(name for name in self.ids if is_away(self.path, self.records[name]))
+
+    def fetch(self, ids: Iterable[str] | None = None) -> int:
+        """Get the adapters that are on the Hub only, or those of some ids, several at once; returns the bytes.
+
+        Raises
+        ------
+        UsageError
+            There is no such id.
+        LorametaError
+            Some could not be had: all of them, with the reasons.
+        """
+        names = self.ids if ids is None else tuple(ids)
+        self._require(names)
+        return fetch(self.path, [self.records[name] for name in names])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.ids)

@@ -188,7 +188,8 @@ def _accept(bank: AdapterBank, directory: Path, name: str) -> Scan:
         base = bank.manifest.base
         if problem := base_problem(bank.path, directory, base, settings):
             problems.append(problem)
-    if scan is not None and (others := [one for one in bank.ids if one != name]):
+    away = {name, *bank.away}
+    if scan is not None and (others := [one for one in bank.ids if one not in away]):
         known = bank.lazy(others[0]).modules
         layouts = {others[0]: known.layout if isinstance(known, LazyModules) else {}, name: scan.modules}
         problems += [problem for who, problem in odd_shapes(layouts) if who == name]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-#: Of a bank whose adapters are PEFT directories all, and of one that has shards.
+#: Of a bank whose adapters are PEFT directories all, and of one that has shards, or weights that are on the Hub.
 FORMATS = (1, 2)
 #: Length of an id at most.
 MAX_ID = 128
@@ -82,6 +82,10 @@ class AdapterRecord:
         Its row in each tensor of the shard.
     row_sha256 : str
         Over the bytes of these rows, tensors in the order of their names.
+    hub : dict
+        Where its directory comes from, if it need not be there yet: ``repo``, ``revision`` (a commit), ``file`` (its
+        weights; the configuration lies beside them), ``licence`` of the weights if it is known. `targets` are then
+        those that the configuration names.
     """
 
     id: str
@@ -104,10 +108,12 @@ class AdapterRecord:
     shard: str = ""
     row: int | None = None
     row_sha256: str = ""
+    hub: dict[str, str] = field(default_factory=dict)
 
     def provenance(self) -> dict[str, Any]:
         """What a card must say of an adapter that was mixed in: task, family, licence, source of its rows, hash."""
-        return {key: getattr(self, key) for key in ("task", "family", "licence", "source", "sha256")}
+        found = {key: getattr(self, key) for key in ("task", "family", "licence", "source", "sha256")}
+        return {**found, "hub": self.hub} if self.hub else found
 
 
 @dataclass(frozen=True)
@@ -126,17 +132,21 @@ class Manifest:
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, with the format version; adapters and those left out sorted by id.
 
-        What is said of shards is left out where there are none: that is format 1, which every lorameta reads.
+        What is said of shards and of the Hub is left out where it is nothing: that is format 1, which every lorameta
+        reads.
         """
         content = asdict(self)
         for record in content["adapters"]:
             if not record["shard"]:
                 del record["shard"], record["row"], record["row_sha256"]
+            if not record["hub"]:
+                del record["hub"]
         if not self.shards:
             del content["shards"]
         content["adapters"] = sorted(content["adapters"], key=lambda record: record["id"])
         content["left_out"] = sorted(content["left_out"], key=lambda entry: entry["id"])
-        return {"format": FORMATS[bool(self.shards)], **content}
+        newer = bool(self.shards) or any(record.hub for record in self.adapters)
+        return {"format": FORMATS[newer], **content}
 
 
 def parse(content: Any, problems: list[str]) -> Manifest | None:
@@ -216,6 +226,11 @@ _HASH_OR_EMPTY: Check = (lambda v: v == "" or _HASH[0](v), "64 hexadecimal digit
 _COUNT_OR_NONE: Check = (lambda v: v is None or _COUNT[0](v), "a whole number or null", None)
 _COUNTS: Check = (lambda v: isinstance(v, dict) and all(map(_COUNT[0], v.values())), "names to whole numbers", {})
 _TEXTS: Check = (lambda v: isinstance(v, list) and all(isinstance(t, str) for t in v), "a list of texts", [])
+_TEXT_VALUES: Check = (
+    lambda v: isinstance(v, dict) and all(isinstance(t, str) and t for t in v.values()),
+    "names to texts",
+    {},
+)
 _FLAG: Check = (lambda v: isinstance(v, bool), "true or false", False)
 _NUMBER: Check = (
     lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v),
@@ -272,7 +287,11 @@ def _parse_record(content: Any, index: int, problems: list[str]) -> AdapterRecor
         shard=take("shard", _ANY_TEXT, default=""),
         row=take("row", _COUNT_OR_NONE),
         row_sha256=take("row_sha256", _HASH_OR_EMPTY, default=""),
+        hub=take("hub", _TEXT_VALUES, default={}),
     )
+    if record.hub and (lacking := sorted({"repo", "revision", "file"} - set(record.hub))):
+        problems.append(f"{where}.hub lacks {', '.join(lacking)}")
+    problems += [f"{where}.hub.file: {problem}" for problem in unsafe_path(record.hub.get("file", "x"))]
     if bool(record.shard) != (record.row is not None) or bool(record.shard) != bool(record.row_sha256):
         problems.append(f"{where}: shard, row and row_sha256 belong together; it has some of them only")
     problems += [f"{where}.path: {problem}" for problem in unsafe_path(record.path)]

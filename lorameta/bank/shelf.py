@@ -65,8 +65,17 @@ class Shelf:
             None where nothing of it could be read.
         problems : list of str
             All that is wrong with it.
+
+        Raises
+        ------
+        LorametaError
+            It is on the Hub, and could not be fetched.
         """
         record = self._records[id]
+        if record.hub:
+            from lorameta.bank.hub.fetch import fetch
+
+            fetch(self._root, [record])
         place = self._place(record)
         found, problems = self._read(place or record, lazy)
         while problems and self._look_again():

@@ -15,6 +15,7 @@ from os import PathLike
 from pathlib import Path
 
 from lorameta.bank.edit import staging
+from lorameta.bank.hub.fetch import is_away
 from lorameta.bank.lazy import LazyModules
 from lorameta.bank.manifest import inside, read_manifest
 from lorameta.bank.moving import (
@@ -80,6 +81,8 @@ def stack(
     root = Path(directory).expanduser().resolve()
     manifest = read_manifest(root)
     wanted = chosen(manifest, ids)
+    if ids is None:  # what is on the Hub only stays there
+        wanted = [record for record in wanted if not is_away(root, record)]
     discard(root, leftovers(root, manifest))
     with contextlib.closing(Shelf(root, manifest)) as shelf:
         layouts, rounded = _layouts(shelf, [record for record in wanted if restack or not record.shard])

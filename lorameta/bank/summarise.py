@@ -14,6 +14,7 @@ from lorameta.errors import LorametaError, UsageError
 
 if TYPE_CHECKING:
     from lorameta.bank.bank import AdapterBank
+    from lorameta.data import Dataset
     from lorameta.encoder import SentenceEncoder, Summaries, TokenEncoder
 
 
@@ -74,14 +75,16 @@ class Summariser:
         """Of the tokenizer that counts; None if tokens are not counted."""
         return self.tokens.tokenizer_hash if "tokens" in self.parts else None
 
-    def encode(self, name: str, dataset: Path) -> Summaries:
-        """The summaries of one dataset, under the id `name`."""
+    def encode(
+        self, name: str, dataset: Dataset, *, input_column: str | None = None, output_column: str | None = None
+    ) -> Summaries:
+        """The summaries of one dataset, a file or rows, under the id `name`; its own columns go before those of all."""
         from lorameta.data import load_examples
         from lorameta.encoder import Summaries, merge
 
         examples = load_examples(
-            dataset, input_column=self.input_column, output_column=self.output_column, require_output=False,
-            encoding=self.encoding,
+            dataset, input_column=input_column or self.input_column,
+            output_column=output_column or self.output_column, require_output=False, encoding=self.encoding,
         )  # fmt: skip
         found = [self.tokens.encode(examples)] if "tokens" in self.parts else []
         if "sentence" in self.parts:

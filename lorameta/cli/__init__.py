@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lorameta.cli import bank, common, evaluate, explain, export, generate
+from lorameta.cli import bank, common, doctor, evaluate, explain, export, finetune, generate, push, refine
 
 app = typer.Typer(
     name="lorameta",
@@ -20,8 +20,12 @@ app = typer.Typer(
 )
 app.command("generate")(generate.generate)
 app.command("explain")(explain.explain)
+app.command("refine")(refine.refine)
+app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("push")(push.push)
+app.command("doctor")(doctor.doctor)
 app.add_typer(bank.app, name="bank")
 
 
@@ -36,6 +40,7 @@ def _version(value: bool) -> None:
 @app.callback()
 def options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    offline: common.Offline = False,
     debug: common.Debug = False,
 ) -> None:
     """A LoRA adapter for your dataset in seconds, on a CPU, without a gradient step."""

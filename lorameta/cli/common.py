@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import sys
 import time
@@ -24,6 +25,12 @@ STARTED = time.perf_counter()
 debugging = False
 
 
+def _set_offline(value: bool) -> bool:
+    if value:  # read by huggingface_hub, datasets and transformers when they are imported, which is later
+        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+    return value
+
+
 def _set_debug(value: bool) -> bool:
     global debugging
     debugging = debugging or value
@@ -35,7 +42,12 @@ Data = Annotated[
     typer.Argument(metavar="DATA", help="Your rows: a .jsonl, .json, .csv, .tsv or .parquet file.", show_default=False),
 ]
 Bank = Annotated[
-    str, typer.Option("--bank", metavar="NAME", help="The bank: a directory, or the one that comes with lorameta.")
+    str,
+    typer.Option(
+        "--bank",
+        metavar="NAME",
+        help="The bank: the one that comes with lorameta, a directory, lots-of-loras, or author/name of the Hub.",
+    ),
 ]
 Distance = Annotated[
     str | None,
@@ -90,6 +102,12 @@ OutputColumn = Annotated[
 ]
 Encoding = Annotated[str, typer.Option(metavar="NAME", help="The text encoding of DATA.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines instead of text.")]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", callback=_set_offline, is_eager=True, help="Open no network connection: use what is here."
+    ),
+]
 Debug = Annotated[
     bool,
     typer.Option(
@@ -137,9 +155,12 @@ def file_size(count: int) -> str:
 
 
 def open_bank(name: str) -> AdapterBank:
-    """The bank of `--bank`."""
+    """The bank of `--bank`; what is fetched of it later shows a bar."""
     from lorameta.bank import AdapterBank
+    from lorameta.bank.hub import fetch
+    from lorameta.cli.progress import counting
 
+    fetch.counting = counting
     return AdapterBank.open(name)
 
 

@@ -35,6 +35,7 @@ def evaluate(
     output_column: common.OutputColumn = None,
     encoding: common.Encoding = "utf-8",
     as_json: common.AsJson = False,
+    offline: common.Offline = False,
     debug: common.Debug = False,
 ) -> None:
     """Score the base model and adapters on labelled rows, side by side.

@@ -26,6 +26,7 @@ def explain(
     encoding: common.Encoding = "utf-8",
     show: Annotated[int, typer.Option(min=1, metavar="N", help="Adapters to list.")] = 20,
     as_json: common.AsJson = False,
+    offline: common.Offline = False,
     debug: common.Debug = False,
 ) -> None:
     """Show what an adapter for your rows would be mixed from.

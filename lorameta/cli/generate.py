@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorameta.cli import common
-from lorameta.errors import UsageError
+from lorameta.cli import common, training
+from lorameta.errors import LorametaWarning
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
@@ -40,24 +41,31 @@ def generate(
     rank: Annotated[
         int | None, typer.Option(min=1, metavar="R", help="Rank of the new adapter; that of the bank's by default.")
     ] = None,
+    refine_steps: Annotated[
+        int | None, typer.Option("--refine-steps", min=1, metavar="N", help="Then train it on DATA for N steps.")
+    ] = None,
+    refine_minutes: Annotated[
+        float | None, typer.Option("--refine-minutes", metavar="M", help="Then train it on DATA for M minutes at most.")
+    ] = None,
     seed: common.Seed = 0,
     input_column: common.InputColumn = None,
     output_column: common.OutputColumn = None,
     encoding: common.Encoding = "utf-8",
     force: Annotated[bool, typer.Option("--force", help="Replace the adapter that DIR holds already.")] = False,
     as_json: common.AsJson = False,
+    offline: common.Offline = False,
     debug: common.Debug = False,
 ) -> None:
     """Make an adapter for your rows and write it as a PEFT directory.
 
-    It is mixed from the adapters of the bank, without training. Options that are left out take the values that
-    measured best; what was used is printed.
+    It is mixed from the adapters of the bank, without training unless --refine-steps or --refine-minutes asks for
+    some. Options that are left out take the values that measured best; what was used is printed.
     """
-    _check_output(output, force)
+    training.check_output(output, force)
     columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
     with common.weighing("generating", operator, evaluations=evaluations, candidates=candidates) as progress:
         from lorameta.generate import generate_adapter
-        from lorameta.report.card import card
+        from lorameta.report.card import card, conflicts
 
         opened = common.open_bank(bank)
         adapter = generate_adapter(
@@ -74,7 +82,14 @@ def generate(
                 distance=distance, operator=operator, temperature=temperature, top_k=top_k, combiner=combiner
             ),
         )
-        adapter.save_pretrained(output, card=card(adapter, run=_run()))
+    settings = common.given(steps=refine_steps, minutes=refine_minutes)
+    if settings:
+        adapter = training.refined(adapter, data, opened.base_model, settings | {"seed": seed}, output, columns)
+    adapter.save_pretrained(output, card=card(adapter, run=_run()))
+    if settings:
+        training.forget(output)
+    for sentence in conflicts(adapter.report):
+        warnings.warn(f"licences: {sentence}", LorametaWarning, stacklevel=1)
     if as_json:
         report = {"data": str(data), "adapter": str(output), "base_model": adapter.base_model, **adapter.report}
         common.print_json(report | {"total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()})
@@ -98,17 +113,6 @@ def _run() -> dict[str, str]:
     }
 
 
-def _check_output(output: Path, force: bool) -> None:
-    """Refuse before the work what could not be written after it."""
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file; name a directory for the adapter")
-    if output.is_dir() and any(output.iterdir()):
-        if not (output / "adapter_config.json").is_file():
-            raise UsageError(f"{output} is not empty and holds no adapter; name a new directory")
-        if not force:
-            raise UsageError(f"{output} holds an adapter already; name another directory, or replace it with --force")
-
-
 def _print(data: Path, output: Path, adapter: Adapter, families: dict[str, str], options: str) -> None:
     from lorameta.report.mixture import aligned, compared, mixture_lines, weights_table
 
@@ -128,6 +132,8 @@ def _print(data: Path, output: Path, adapter: Adapter, families: dict[str, str],
         ),
     ]
     typer.echo(aligned(facts))
+    if "refinement" in report:
+        typer.echo(f"\n{training.summary(report['refinement'])}")
     typer.echo(
         f"""
 Next, score it on rows that it has not seen:

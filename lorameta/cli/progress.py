@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 DELAY = 2.0
+#: Bars that are open; while there is one, `waiting` writes nothing.
+_bars = 0
 
 
 @contextmanager
@@ -23,6 +25,8 @@ def waiting(doing: str) -> Iterator[None]:
         pause = DELAY
         while not done.wait(pause):
             pause = 1.0
+            if _bars:
+                continue
             sys.stderr.write(f"\r{doing} ... {time.monotonic() - start:.0f} s")
             sys.stderr.flush()
         if pause != DELAY:
@@ -43,7 +47,12 @@ def counting(doing: str, total: int, unit: str) -> Iterator[Callable[[int], obje
     """Show a bar that the returned function moves on; bytes ("B") as kB, MB, ..."""
     from tqdm import tqdm
 
+    global _bars
     scale = unit == "B"
     unit = unit if scale else f" {unit}"
     with tqdm(total=total, desc=doing, unit=unit, unit_scale=scale, delay=DELAY, disable=None, leave=False) as line:
-        yield line.update
+        _bars += 1
+        try:
+            yield line.update
+        finally:
+            _bars -= 1

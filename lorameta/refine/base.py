@@ -40,8 +40,35 @@ class Base:
     revision: str | None = None
 
 
-def load_base(base: str | PathLike[str], revision: str | None = None) -> Base:
-    """Load a base on the CPU: float32 below a billion parameters, bfloat16 above (never float16).
+def load_tokenizer(base: str | PathLike[str], revision: str | None = None) -> Any:
+    """The base's tokenizer, with a padding token.
+
+    Raises
+    ------
+    BankError
+        It cannot be loaded.
+    UsageError
+        It has no character offsets or no end token.
+    """
+    transformers = _transformers()
+    name = str(base)
+    try:
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
+    except (OSError, ValueError) as error:
+        raise BankError(f"the base {name} cannot be loaded: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise UsageError(f"the tokenizer of {name} has no character offsets (it is not a fast tokenizer)")
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f"the tokenizer of {name} has no end-of-sequence token, so that no answer could end")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(base: str | PathLike[str], revision: str | None = None, dtype: str | None = None) -> Base:
+    """Load a base on the CPU, in `dtype` or else in float32 below a billion parameters and bfloat16 above.
+
+    Never in float16, for which CPUs have no fast path.
 
     Raises
     ------
@@ -56,19 +83,28 @@ def load_base(base: str | PathLike[str], revision: str | None = None) -> Base:
     import torch
 
     name = str(base)
+    tokenizer = load_tokenizer(base, revision)
     try:
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype="auto")
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            name, revision=revision, dtype="auto" if dtype is None else getattr(torch, dtype)
+        )
     except (OSError, ValueError) as error:
         raise BankError(f"the base {name} cannot be loaded: {_first_line(error)}") from error
-    if not tokenizer.is_fast:
-        raise UsageError(f"the tokenizer of {name} has no character offsets (it is not a fast tokenizer)")
-    if tokenizer.eos_token_id is None:
-        raise UsageError(f"the tokenizer of {name} has no end-of-sequence token, so that no answer could end")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model = model.to(torch.float32 if model.num_parameters() < LARGE else torch.bfloat16)
+    if dtype is None:
+        cast(model, "float32" if model.num_parameters() < LARGE else "bfloat16")
     return Base(model.eval().requires_grad_(False), tokenizer, name, revision)
+
+
+def cast(model: Any, dtype: str) -> Any:
+    """Put the weights of a model into another dtype; `model` itself, changed.
+
+    Buffers stay as they are: ``model.to(torch.bfloat16)`` would round the frequencies of rotary positions as well.
+    """
+    import torch
+
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(getattr(torch, dtype))
+    return model
 
 
 def base_fingerprint(base: str | PathLike[str], revision: str | None = None) -> str:

@@ -34,7 +34,7 @@ class Parts:
 
 def part_of(example: Example) -> str:
     """`train` (80 %), `validation` (8 %) or `test` (12 %), from prompt and first answer: nobody can move a row."""
-    bucket = int.from_bytes(_digest(example)[:4], "big") % 100
+    bucket = int.from_bytes(digest_of(example)[:4], "big") % 100
     return "train" if bucket < TRAIN else "validation" if bucket < VALIDATION else "test"
 
 
@@ -51,7 +51,7 @@ def split_examples(examples: Iterable[Example]) -> Parts:
     """
     keyed: dict[bytes, list[Example]] = {}
     for example in examples:
-        keyed.setdefault(_digest(example), []).append(example)
+        keyed.setdefault(digest_of(example), []).append(example)
     if len(keyed) < 2:
         raise DataError(
             f"{len(keyed)} different row{'' if len(keyed) == 1 else 's'}: training needs one to learn from and another "
@@ -67,5 +67,6 @@ def split_examples(examples: Iterable[Example]) -> Parts:
     return Parts(**{name: tuple(row for digest in digests for row in keyed[digest]) for name, digests in parts.items()})
 
 
-def _digest(example: Example) -> bytes:
+def digest_of(example: Example) -> bytes:
+    """What decides the place of a row: a hash of prompt and first answer."""
     return hashlib.sha256(f"{example.input}\x00{example.output}".encode("utf-8", "surrogatepass")).digest()

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lorameta.adapter import Adapter, LoraPair
-from lorameta.batching import EncodedExample, answer_losses, by_length, collate, encode_example
+from lorameta.batching import EncodedExample, answer_losses, by_length, collate
 from lorameta.data import Example
 from lorameta.errors import DataError, UsageError
 from lorameta.peft_format import PREFIX
 from lorameta.refine.base import Base
+from lorameta.refine.rows import encode_rows
 from lorameta.refine.settings import ALL_LINEAR, LoraTraining
 from lorameta.refine.split import Parts
 
@@ -124,7 +125,7 @@ def train_adapter(
         start_loss = mean_loss(model, base, validation, settings)
         base_losses = {"validation": start_loss} | ({"test": mean_loss(model, base, test, settings)} if test else {})
         history, best = [start_loss], (0, _copy(parameters))
-        watch = _Watch(max(start_loss, math.log(model.config.vocab_size)))
+        watch = Watch(max(start_loss, math.log(model.config.vocab_size)))
         optimizer = torch.optim.AdamW(
             parameters.values(),
             lr=settings.rate(model.config.hidden_size),
@@ -164,7 +165,7 @@ def train_adapter(
             for part, found in (("validation", validation), ("test", test))
             if found
         }
-        adapter = Adapter(_pairs(parameters, settings), base.name, base.revision)
+        adapter = Adapter(pairs_of(parameters, settings), base.name, base.revision)
     seconds = time.perf_counter() - begun
     return Trained(adapter, tuple(history), best[0], step, tokens, losses, shortened, seconds, diverged)
 
@@ -235,13 +236,14 @@ def _backward(model: Any, base: Base, batch: Sequence[EncodedExample], settings:
 
 
 @dataclass
-class _Watch:
+class Watch:
     """Tells when a run has to be given up; `blind` is the loss of a model that knows nothing."""
 
     blind: float
     recent: list[float] = field(default_factory=list)
 
     def trouble(self, step: int, loss: float, norm: float) -> str | None:
+        """What is wrong at a step of this loss and length of the gradient; None if nothing is."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
             what = f"loss is {loss}" if not math.isfinite(loss) else f"length of the gradient is {norm}"
             return f"step {step}: the {what}"
@@ -256,24 +258,15 @@ def _encode(
     base: Base, examples: Sequence[Example], part: str, settings: LoraTraining
 ) -> tuple[list[EncodedExample], int]:
     """The rows of a part, and how many of them were shortened."""
-    if unlabelled := sum(not example.outputs for example in examples):
-        raise DataError(f"{unlabelled} of the {len(examples)} {part} rows have no answer to train on")
     limit = getattr(base.model.config, "max_position_embeddings", None) or settings.max_length
-    limit = min(limit, settings.max_length)
-    whole = [encode_example(base.tokenizer, example) for example in examples]
-    long = [len(row.ids) > limit for row in whole]
-    cut = [
-        encode_example(base.tokenizer, example, max_length=limit) if over else row
-        for example, row, over in zip(examples, whole, long, strict=True)
-    ]
-    return cut, sum(long)
+    return encode_rows(base.tokenizer, examples, part, min(limit, settings.max_length))
 
 
 def _copy(parameters: dict[str, Any]) -> dict[str, Any]:
     return {name: p.detach().clone() for name, p in parameters.items()}
 
 
-def _pairs(parameters: dict[str, Any], settings: LoraTraining) -> dict[str, LoraPair]:
+def pairs_of(parameters: dict[str, Any], settings: LoraTraining) -> dict[str, LoraPair]:
     """The factors by module, as they stand in the model."""
     found: dict[str, dict[str, Any]] = {}
     for name, p in parameters.items():

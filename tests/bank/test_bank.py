@@ -21,9 +21,6 @@ from lorameta.bank import (
     embedded,
     write_bank,
 )
-from lorameta.bank import (
-    bank as bank_module,
-)
 from lorameta.encoder.summary import DatasetSummary, Summaries
 from lorameta.errors import BankError, LorametaError, UsageError
 from tests.peft_helpers import Q, dense, random_factors, write_peft
@@ -225,7 +222,7 @@ def test_the_embedded_bank_is_inside_a_wheel_or_beside_a_clone(tmp_path, monkeyp
     write_bank(tmp_path / place, **parts_of(tmp_path / place))
     monkeypatch.setattr(embedded, "__file__", str(tmp_path / "lorameta" / "bank" / "embedded.py"))
     assert AdapterBank.open().path == (tmp_path / place).resolve()
-    assert bank_module.embedded_path() == tmp_path / place
+    assert embedded.embedded_path() == tmp_path / place
 
 
 @pytest.mark.parametrize(

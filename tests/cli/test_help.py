@@ -9,7 +9,8 @@ from lorameta.combiner import COMBINERS
 from lorameta.distance import DISTANCES
 from lorameta.operator import OPERATORS
 
-VERBS = ["generate", "explain", "evaluate", "export", "bank", "bank info", "bank list", "bank check", "bank fit"]
+VERBS = ["generate", "explain", "evaluate", "export", "doctor"]
+VERBS += ["bank", "bank info", "bank list", "bank check", "bank fit"]
 
 
 def test_help_lists_the_verbs_and_the_exit_codes(lorameta):

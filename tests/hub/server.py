@@ -14,7 +14,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -64,13 +64,13 @@ class Repo:
         tags += [f"license:{self.card['license']}"] if "license" in self.card else []
         return [*tags, *(["peft"] if "adapter_config.json" in self.commits[self.head] else [])]
 
-    def info(self, *, blobs: bool) -> dict[str, Any]:
-        files = self.commits[self.head]
+    def info(self, *, blobs: bool, commit: str = "") -> dict[str, Any]:
+        files = self.commits[commit or self.head]
         return {
             "_id": "0" * 24,
             "id": self.name,
             "modelId": self.name,
-            "sha": self.head,
+            "sha": commit or self.head,
             "private": self.private,
             "gated": "auto" if self.gated else False,
             "disabled": False,
@@ -130,6 +130,7 @@ class Hub:
         self.hits: list[Hit] = []
         self.uploads: dict[str, bytes] = {}
         self.page = 1000
+        self.active = 0
         self.lock = threading.Lock()
 
     def __enter__(self) -> Hub:
@@ -163,23 +164,11 @@ class Hub:
         self.faults.append(Fault(pattern, **fault))
         return self.faults[-1]
 
-    def sent(self, *, repo: str = "", file: str = "") -> int:
-        """Bytes that were sent of some file; of all if none is named."""
-        return sum(hit.sent for hit in self.hits if repo in hit.repo and file in hit.file)
-
-    def whole(self) -> list[tuple[str, str]]:
-        """Repository and name of every file that was sent as a whole, as often as it was."""
-        return [(hit.repo, hit.file) for hit in self.hits if hit.method == "GET" and hit.status == 200 and hit.file]
-
-    @contextlib.contextmanager
-    def counting(self) -> Iterator[list[Hit]]:
-        """Only the requests of the body."""
-        self.hits, before, found = [], self.hits, []
-        try:
-            yield found
-        finally:
-            found.extend(self.hits)
-            self.hits = before + self.hits
+    def settle(self) -> None:
+        """Wait until no request is being answered: those of a process that was killed come to their end too."""
+        until = time.monotonic() + 10
+        while self.active and time.monotonic() < until:
+            time.sleep(0.02)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -197,6 +186,15 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_GET
 
     def _answer(self) -> None:
+        with self.hub.lock:
+            self.hub.active += 1
+        try:
+            self._route()
+        finally:
+            with self.hub.lock:
+                self.hub.active -= 1
+
+    def _route(self) -> None:
         url = urlsplit(self.path)
         self.route, self.query = unquote(url.path), {k: v[0] for k, v in parse_qs(url.query).items()}
         length = int(self.headers.get("Content-Length") or 0)
@@ -288,8 +286,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def info(self, kind: str, name: str, revision: str | None = None) -> None:
         repo = self._find(kind, name)
-        if repo is not None and self._tree(repo, revision or "main") is not None:
-            self._json(repo.info(blobs="blobs" in self.query))
+        if repo is not None and (found := self._tree(repo, revision or "main")) is not None:
+            self._json(repo.info(blobs="blobs" in self.query, commit=found[0]))
 
     def listing(self, kind: str) -> None:
         names = sorted(name for k, name in self.hub.repos if k == kind)
@@ -386,7 +384,8 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = json.loads(self.body)
         name, kind = f"{wanted['organization']}/{wanted['name']}", f"{wanted.get('type') or 'model'}s"
         if (kind, name) in self.hub.repos:
-            self._error(409, "", "You already created this repo")
+            known = {"error": "You already created this model repo", "url": f"{self.hub.endpoint}/{name}"}
+            self._send(409, json.dumps(known).encode(), {"Content-Type": "application/json"})
             return
         repo = self.hub.add(kind, name, {".gitattributes": b"*.safetensors filter=lfs\n"})
         repo.private = wanted.get("visibility") == "private"

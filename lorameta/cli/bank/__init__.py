@@ -10,6 +10,8 @@ from lorameta.cli.bank.check import check
 from lorameta.cli.bank.fit import fit
 from lorameta.cli.bank.info import info
 from lorameta.cli.bank.list import list_adapters
+from lorameta.cli.bank.pull import pull
+from lorameta.cli.bank.push import push
 from lorameta.cli.bank.remove import remove
 from lorameta.cli.bank.stack import stack
 from lorameta.cli.bank.train import train
@@ -29,3 +31,5 @@ app.command("add")(add)
 app.command("remove")(remove)
 app.command("stack")(stack)
 app.command("train")(train)
+app.command("pull")(pull)
+app.command("push")(push)

@@ -36,6 +36,7 @@ def add(
     output_column: common.OutputColumn = None,
     encoding: common.Encoding = "utf-8",
     as_json: common.AsJson = False,
+    offline: common.Offline = False,
     debug: common.Debug = False,
 ) -> None:
     """Add an adapter to a bank. The others are not read again, and who reads the bank meanwhile is not disturbed."""

@@ -9,18 +9,46 @@ import typer
 
 from lorameta.cli import common
 from lorameta.cli.progress import counting
+from lorameta.errors import UsageError
 
 
 def build(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The bank's directory: new, or one in which an earlier run stopped.")
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="OUT",
+            help="The bank's directory: new, or one in which an earlier run stopped. With --preset it may be left out: "
+            "the place in the cache where --bank NAME finds it.",
+            show_default=False,
+        ),
+    ] = None,
     adapters: Annotated[
-        Path, typer.Option(metavar="DIR", help="One PEFT directory for each adapter; its name becomes the id.")
-    ],
+        Path | None, typer.Option(metavar="DIR", help="One PEFT directory for each adapter; its name becomes the id.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A collection on the Hub that lorameta knows: lots-of-loras."),
+    ] = None,
+    hub_author: Annotated[
+        str | None,
+        typer.Option("--hub-author", metavar="NAME", help="All adapters of an author; their cards name the datasets."),
+    ] = None,
+    hub_collection: Annotated[
+        str | None, typer.Option("--hub-collection", metavar="SLUG", help="The adapters of a collection on the Hub.")
+    ] = None,
+    hub_list: Annotated[
+        Path | None,
+        typer.Option(
+            "--hub-list",
+            metavar="FILE",
+            help="A table with the column adapter (author/name) and any of id, dataset, config, split, input_column, "
+            "output_column, task, family, licence, description.",
+        ),
+    ] = None,
     base: Annotated[
-        str, typer.Option(metavar="NAME|DIR", help="The base model of all adapters: an id of the Hub, or a directory.")
-    ],
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="The base model of all adapters: an id of the Hub, or a directory."),
+    ] = None,
     datasets: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="<id>.jsonl (.json, .csv, .tsv, .parquet): the rows each was trained on."),
@@ -43,7 +71,7 @@ def build(
         typer.Option("--base-name", metavar="NAME", help="What the adapters call a base that is a directory."),
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Of the base's tokenizer.json; by default the base's directory.")
+        str | None, typer.Option(metavar="DIR", help="Of the base's tokenizer.json; by default the base's.")
     ] = None,
     with_sentences: Annotated[
         bool, typer.Option("--with-sentences", help="Summarise sentence embeddings too (needs the extra sentence).")
@@ -53,17 +81,48 @@ def build(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out what is refused; bank.json says what and why.")
     ] = False,
+    max_rows: Annotated[
+        int | None, typer.Option("--max-rows", min=1, metavar="N", help="Of a dataset on the Hub (default 50000).")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Repositories that are asked for at once (default 4).")
+    ] = None,
     input_column: common.InputColumn = None,
     output_column: common.OutputColumn = None,
     encoding: common.Encoding = "utf-8",
     as_json: common.AsJson = False,
+    offline: common.Offline = False,
     debug: common.Debug = False,
 ) -> None:
     """Make a bank of adapters for one base model.
 
     Every adapter is verified and every dataset summarised. What is refused is listed all at once. A run that was
     stopped goes on where it was when it is started again.
+
+    Of adapters on the Hub only the configurations are fetched now, and their datasets are streamed once; the weights
+    follow when a mix first needs them. What cannot be had is left out and listed, with exit code 1; run it again to
+    ask for just that.
     """
+    hub = common.given(preset=preset, author=hub_author, collection=hub_collection, list=hub_list)
+    local = common.given(adapters=adapters, datasets=datasets, summaries=summaries, index=index, base_name=base_name)
+    if len(hub) > 1 or (hub and (local or copy_base or link)):
+        raise UsageError(
+            "a bank is made of one kind of source: directories (--adapters, --datasets, ...), or one of --preset, "
+            "--hub-author, --hub-collection and --hub-list"
+        )
+    if hub:
+        from lorameta.cli.bank.hub import build_from_hub
+
+        build_from_hub(
+            out, hub, as_json=as_json, base=base or "", name=name, revision=revision, tokenizer=tokenizer,
+            sentences=with_sentences, skip_bad=skip_bad, input_column=input_column, output_column=output_column,
+            **common.given(max_rows=max_rows, jobs=jobs),
+        )  # fmt: skip
+        return
+    if adapters is None or base is None or out is None:
+        lacking = [name for name, value in (("OUT", out), ("--adapters", adapters), ("--base", base)) if value is None]
+        raise UsageError(f"{', '.join(lacking)} is missing; for adapters on the Hub, give --preset, --hub-author, "
+                         "--hub-collection or --hub-list instead of --adapters")  # fmt: skip
     from lorameta.bank.build import build as make
 
     built = make(

@@ -24,6 +24,7 @@ def fit(
     width: Annotated[int, typer.Option(min=1, metavar="N", help="Units of each hidden layer.")] = 32,
     seed: Annotated[int, typer.Option(help="Seed of the network's start and of the cross-validation.")] = 0,
     as_json: common.AsJson = False,
+    offline: common.Offline = False,
     debug: common.Debug = False,
 ) -> None:  # fmt: skip
     """Fit the neural operator to a bank and keep it there, for `generate --operator neural`.

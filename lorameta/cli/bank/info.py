@@ -28,6 +28,7 @@ def info(bank: Name = common.EMBEDDED, as_json: common.AsJson = False, debug: co
         ("Bank", f"{facts['name']}, in {facts['path']} ({facts['megabytes']:.1f} MB)"),
         ("Base model", facts["base_model"]),
         ("Adapters", f"{facts['adapters']} (rank {_several(facts['ranks'])}, on {_several(facts['targets'])})"),
+        ("On the Hub", _away(facts)),
         ("Left out", f"{facts['left_out']} (bank.json says why)"),
         ("Summaries", ", ".join(facts["summaries"])),
         ("Fitted to it", ", ".join(one["name"] for one in facts["fitted"] if one["valid"])),
@@ -59,6 +60,8 @@ def _facts(bank: AdapterBank) -> dict[str, Any]:
         "megabytes": round(sum(file.stat().st_size for file in bank.path.rglob("*") if file.is_file()) / 1e6, 1),
         "base_model": bank.base_model,
         "adapters": len(bank),
+        "away": len(bank.away),
+        "away_megabytes": round(sum(bank.records[name].bytes for name in bank.away) / 1e6, 1),
         "left_out": len(bank.manifest.left_out),
         "ranks": dict(Counter(str(record.rank) for record in records)),
         "targets": dict(Counter(target for record in records for target in record.targets)),
@@ -70,6 +73,13 @@ def _facts(bank: AdapterBank) -> dict[str, Any]:
         ],
         "families": families,
     }
+
+
+def _away(facts: dict[str, Any]) -> str:
+    """Which adapters are not here yet; "" if all are."""
+    if not facts["away"]:
+        return ""
+    return f"{facts['away']} of them ({facts['away_megabytes']:,.0f} MB), each fetched when a mix first needs it"
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -15,7 +15,9 @@ METRICS = ("base_exact_match", "adapter_exact_match", "base_rouge_l", "adapter_r
 METRIC_HEADERS = ("EM base", "adapter", "RL base", "adapter")
 METRIC_NOTE = "EM: exact match, RL: ROUGE-L, on the test rows of each adapter's own task"
 
-Name = Annotated[str, typer.Argument(metavar="BANK", help="A bank's directory, or the one that comes with lorameta.")]
+Name = Annotated[
+    str, typer.Argument(metavar="BANK", help="A bank's directory, or a name as for --bank of lorameta generate.")
+]
 
 
 def megabytes(advance: Callable[[int], object]) -> Callable[[int], None]:

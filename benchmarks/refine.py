@@ -1,0 +1,54 @@
+"""Refinement: quality against CPU seconds from several starts, speed against the plain Trainer, a step of a 7B model.
+
+Each part keeps what it measured under `.work/refine`, so that a run that was stopped goes on, and parts may be run one
+by one; the report is made of what is there.
+
+    python benchmarks/refine.py --data DATA                     # quality and speed, then the report
+    python benchmarks/refine.py --data DATA --part step7b       # slow: needs 16 GB of memory
+    python benchmarks/refine.py --data DATA --part report
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+PARTS = ("quality", "speed", "step7b", "report")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--part", nargs="*", choices=PARTS, default=["quality", "speed", "report"])
+    parser.add_argument("--tasks", type=int, default=12, help="of the bank, left out one at a time")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="tasks at once, with a thread each")
+    parser.add_argument("--epochs", type=int, default=4, help="of the full fine-tune; the recipe of the bank has 4")
+    parser.add_argument("--learning-rate", type=float, default=0.006, help="of all runs; that of the bank's recipe")
+    parser.add_argument("--rows", type=int, default=64, help="test rows a task at most")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each variant of the speed part")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps of a variant")
+    parser.add_argument("--only-small", action="store_true", help="leave the base of 100 million parameters out")
+    parser.add_argument("--length", type=int, default=512, help="tokens of the row of the 7B step")
+    parser.add_argument("--layers", type=int, default=32, help="of the 7B base; fewer for a quick look")
+    arguments = parser.parse_args()
+    if "quality" in arguments.part:
+        from refine_quality import quality
+
+        quality(arguments)
+    if "speed" in arguments.part:
+        from refine_speed import speed
+
+        speed(arguments)
+    if "step7b" in arguments.part:
+        from refine_step7b import step7b
+
+        step7b(arguments)
+    if "report" in arguments.part:
+        from refine_report import report
+
+        report()
+
+
+if __name__ == "__main__":
+    main()

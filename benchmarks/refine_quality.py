@@ -1,0 +1,153 @@
+"""On tasks left out of the bank: test scores against CPU seconds, from scratch and from what the bank gives.
+
+The full fine-tune runs through the recipe of the bank (4 epochs, from scratch). Every start, scratch included, then
+gets a fifth of its steps, with a schedule of its own for them. Curves are scores of the best state so far, which is
+what somebody would have who stopped there. CPU seconds are those of the training, with what generating the start took;
+loading, preparing and our scoring of test rows do not count, since they are alike for all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from common import ROOT, stamp
+
+from lorameta.bank import AdapterBank
+from lorameta.data import load_examples
+
+sys.path.insert(0, str(ROOT / "adapter_bank" / "recipe"))
+from tasks import load_rows, split_rows
+
+WORK = ROOT / ".work" / "refine"
+#: name -> options of generate_adapter; None is from scratch.
+STARTS: dict[str, dict[str, Any] | None] = {
+    "from scratch": None,
+    "uniform average": {"operator": "uniform"},
+    "nearest adapter": {"operator": "nearest"},
+    "generated": {},
+    "generated, trial": {"operator": "trial"},
+}
+FULL = "full fine-tune"
+SHARE = 0.2
+#: Rows that the best state is chosen by, and how often they are measured at least: the points of a curve.
+HELD_OUT, POINTS = 32, 6
+TARGETS = ["down_proj", "o_proj", "q_proj", "up_proj", "v_proj"]  # of the bank's adapters
+
+
+def choose(bank: AdapterBank, count: int) -> list[str]:
+    """Tasks of as many families as possible: one of each in turn, in an order that a hash decides."""
+
+    def key(name: str) -> str:
+        return hashlib.sha256(f"refine {name}".encode()).hexdigest()
+
+    families = defaultdict(list)
+    for name in sorted(bank.ids, key=key):
+        families[bank.records[name].family].append(name)
+    order = sorted(families, key=key)
+    depth = max(map(len, families.values()))
+    return [families[f][i] for i in range(depth) for f in order if i < len(families[f])][:count]
+
+
+def quality(arguments: Any) -> None:
+    bank = AdapterBank.open("embedded")
+    options = {
+        "data": str(arguments.data), "epochs": arguments.epochs, "rate": arguments.learning_rate,
+        "rows": arguments.rows,
+    }  # fmt: skip
+    names = choose(bank, arguments.tasks)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    begun = time.time()
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+        jobs = {pool.submit(task, name, options): name for name in names}
+        for done, job in enumerate(as_completed(jobs), start=1):
+            job.result()
+            left = (time.time() - begun) / done * (len(jobs) - done) / 60
+            print(f"quality {done}/{len(jobs)} {jobs[job]}, about {left:.0f} min left", file=sys.stderr, flush=True)
+    (place() / "tasks.json").write_text(json.dumps({"tasks": names, "options": options} | stamp(vars(arguments))))
+
+
+def place() -> Path:
+    WORK.mkdir(parents=True, exist_ok=True)
+    return WORK
+
+
+def file_of(name: str, options: dict[str, Any]) -> Path:
+    decisive = {k: v for k, v in options.items() if k != "data"}
+    key = hashlib.sha256(json.dumps([AdapterBank.open("embedded").content_hash, decisive]).encode()).hexdigest()[:8]
+    return place() / f"quality-{name}-{key}.json"
+
+
+def task(name: str, options: dict[str, Any]) -> None:
+    """All runs of one task; nothing if they are there."""
+    path = file_of(name, options)
+    if path.exists():
+        return
+    import torch
+    from scoring import UpdateScorer
+
+    torch.set_num_threads(1)
+    bank = AdapterBank.open("embedded")
+    parts = split_rows(load_rows(Path(options["data"]), name))
+    scorer = UpdateScorer(bank.base_model)
+    batches = scorer.prepare(load_examples(parts["test"][: options["rows"]]))
+    from lorameta.generate import generate_adapter
+
+    generate_adapter(parts["train"], bank=bank.without(name), operator="trial")  # imports are nobody's cost
+    runs = {FULL: one(bank, None, parts, options, None, scorer, batches)}
+    steps = max(1, round(SHARE * runs[FULL]["steps"]))
+    for start, asked in STARTS.items():
+        begun, adapter = time.process_time(), None
+        if asked is not None:
+            adapter = generate_adapter(parts["train"], bank=bank.without(name), **asked)
+        runs[start] = one(bank, adapter, parts, options, steps, scorer, batches, time.process_time() - begun)
+    found = {"task": name, "family": bank.records[name].family, "base": scorer.score(batches), "runs": runs}
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(found, indent=1))
+    fresh.replace(path)
+
+
+def one(
+    bank: AdapterBank, start: Any, parts: dict[str, list[dict]], options: dict[str, Any], steps: int | None,
+    scorer: Any, batches: Any, before: float = 0.0,
+) -> dict[str, Any]:  # fmt: skip
+    """One run: the curve of the best state so far, and the scores of the last, with answers written out."""
+    from lorameta.refine import prepared
+
+    settings = {
+        "epochs": None if steps else options["epochs"], "steps": steps, "learning_rate": options["rate"], "rank": 8,
+        "alpha": 16, "targets": TARGETS, "precision": "float32", "threads": 1, "evaluations": 12, "batch_size": 16,
+    }  # fmt: skip
+    curve: list[dict[str, float]] = []
+    update: dict[str, Any] = {}
+    clock = {"begun": 0.0, "beside": 0.0}
+
+    def observe(step: int, seconds: float, best: dict[str, Any]) -> None:
+        came = time.process_time()
+        update.clear()
+        for key, value in best.items():
+            if ".lora_A." in key:
+                module = key.removeprefix("base_model.model.").partition(".lora_")[0]
+                update[module] = 2.0 * best[key.replace(".lora_A.", ".lora_B.")] @ value
+        scores = scorer.score(batches, update, answers=False)
+        cpu = before + came - clock["begun"] - clock["beside"]
+        curve.append({"step": step, "cpu": round(cpu, 3), **{k: round(v, 5) for k, v in scores.items()}})
+        clock["beside"] += time.process_time() - came
+
+    held_out = parts["validation"][:HELD_OUT]
+    with prepared(parts["train"], bank.base_model, settings, start=start, validation=held_out) as job:
+        job.plan = replace(job.plan, evaluations=max(POINTS, job.plan.evaluations))
+        clock["begun"] = time.process_time()
+        about = job.run(observe=observe).report["refinement"]
+    scores = {k: round(v, 5) for k, v in scorer.score(batches, update).items()}
+    kept = ("steps", "best_step", "tokens", "loss_at_start", "loss", "diverged")
+    return {"start_cpu": round(before, 3), "curve": curve, "scores": scores} | {k: about[k] for k in kept}

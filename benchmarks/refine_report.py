@@ -1,0 +1,215 @@
+"""`results/refine.json`, `.md` and `.png` from what the parts of `refine.py` measured."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+from common import RESULTS, write
+from refine_quality import FULL, SHARE, STARTS, file_of, place
+from refine_speed import BASES, VARIANTS, median
+
+METRICS = ("loss", "exact_match")
+
+
+def report() -> None:
+    result: dict[str, Any] = {}
+    lines = ["# Refinement", ""]
+    for name, part in (("quality", quality_part), ("speed", speed_part), ("step7b", step7b_part)):
+        path = place() / ("tasks.json" if name == "quality" else f"{name}.json")
+        if path.is_file():
+            found = json.loads(path.read_text())
+            result[name], text = part(found)
+            made = {key: found[key] for key in ("command", "commit", "machine")}
+            result = made | result
+            lines += [*text, f"Made by `{made['command']}` at commit {made['commit'][:10]} on {made['machine']}.", ""]
+    write("refine", result, "\n".join(lines))
+    if "quality" in result:
+        figure(result["quality"])
+    print("\n".join(lines))
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+    return [f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|",
+            *(f"| {' | '.join(row)} |" for row in rows), ""]  # fmt: skip
+
+
+def reached(run: dict[str, Any], target: float, metric: str) -> float | None:
+    """CPU seconds until a run is as good as `target`; None if it never is."""
+    sign = 1 if metric == "loss" else -1
+    return next((point["cpu"] for point in run["curve"] if sign * point[metric] <= sign * target), None)
+
+
+def middle(values: Iterable[float | None]) -> float | None:
+    """The median; runs that never got there count as infinitely slow."""
+    ordered = sorted(float("inf") if value is None else value for value in values)
+    found = statistics.median(ordered)
+    return None if found == float("inf") else found
+
+
+def quality_part(found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    tasks = [json.loads(file_of(name, found["options"]).read_text()) for name in found["tasks"]]
+    starts = {}
+    for name in STARTS:
+        line: dict[str, Any] = {}
+        sooner: dict[str, list[float | None]] = {"loss": [], "forced_exact_match": []}
+        closed: dict[str, list[float]] = {metric: [] for metric in METRICS}
+        cost = []
+        for task in tasks:
+            run, full = task["runs"][name], task["runs"][FULL]
+            whole = full["curve"][-1]["cpu"]
+            cost.append(run["curve"][-1]["cpu"] / whole)
+            for metric, times in sooner.items():
+                at = reached(run, full["curve"][-1][metric], metric)
+                own = reached(full, full["curve"][-1][metric], metric) or whole
+                times.append(None if at is None else own / at)
+            for metric in METRICS:
+                gap = full["scores"][metric] - task["base"][metric]
+                if gap:
+                    closed[metric].append((run["scores"][metric] - task["base"][metric]) / gap)
+        for metric, times in sooner.items():
+            there = [value for value in times if value is not None]
+            line[f"{metric}_reached"] = len(there)
+            slow = middle(None if value is None else 1 / value for value in times)
+            line[f"{metric}_times_sooner"] = None if slow is None else round(1 / slow, 2)
+        for metric in METRICS:
+            line[metric] = round(statistics.fmean(task["runs"][name]["scores"][metric] for task in tasks), 4)
+            line[f"{metric}_gap_closed"] = round(statistics.median(closed[metric]), 3) if closed[metric] else None
+            line[f"{metric}_at_start"] = round(statistics.fmean(at_start(task, name, metric) for task in tasks), 4)
+        line["share_of_cpu"] = round(statistics.median(cost), 3)
+        line["start_cpu"] = round(statistics.median(task["runs"][name]["start_cpu"] for task in tasks), 2)
+        starts[name] = line
+    full = {metric: round(statistics.fmean(t["runs"][FULL]["scores"][metric] for t in tasks), 4) for metric in METRICS}
+    full["cpu"] = round(statistics.median(task["runs"][FULL]["curve"][-1]["cpu"] for task in tasks), 1)
+    full["steps"] = statistics.median(task["runs"][FULL]["steps"] for task in tasks)
+    base = {metric: round(statistics.fmean(task["base"][metric] for task in tasks), 4) for metric in METRICS}
+    result = {"options": {k: v for k, v in found["options"].items() if k != "data"}, "share": SHARE, "base": base,
+              "full": full, "starts": starts, "tasks": {task["task"]: trimmed(task) for task in tasks}}  # fmt: skip
+
+    def number(value: float | None, shape: str = ".2f") -> str:
+        return "never" if value is None else format(value, shape)
+
+    rows = [
+        [
+            name, number(s["loss_at_start"]), number(s["loss"]), number(s["exact_match"], ".3f"),
+            number(s["loss_gap_closed"], ".0%"), number(s["exact_match_gap_closed"], ".0%"),
+            number(s["share_of_cpu"], ".0%"), f"{s['loss_reached']} of {len(tasks)}",
+            number(s["loss_times_sooner"], ".1f"), f"{s['forced_exact_match_reached']} of {len(tasks)}",
+            number(s["forced_exact_match_times_sooner"], ".1f"),
+        ]
+        for name, s in starts.items()
+    ]  # fmt: skip
+    head = [
+        "start", "loss before", "loss after", "exact match after", "gap (loss)", "gap (EM)", "CPU", "reach the loss",
+        "times sooner", "reach the EM", "times sooner",
+    ]  # fmt: skip
+    text = [
+        "## Quality against CPU seconds",
+        "",
+        f"{len(tasks)} tasks, each left out of the bank in turn. The full fine-tune from scratch makes "
+        f"{full['steps']:.0f} steps in {full['cpu']:.0f} CPU seconds (median) and goes from loss {base['loss']:.2f} and "
+        f"exact match {base['exact_match']:.3f} to {full['loss']:.2f} and {full['exact_match']:.3f} (means). Every "
+        f"start then gets {SHARE:.0%} of its steps, with a schedule for them. Gap: share of the way from base to full "
+        "fine-tune, median over tasks. CPU: share of the full fine-tune's CPU seconds, with what generating the start "
+        "took. Reach: tasks on which the run is as good as the end of the full fine-tune; times sooner: the median over "
+        "all tasks of how many times sooner than the full fine-tune itself, never if less than half of them get there.",
+        "",
+        *table(head, rows),
+        "![curves](refine.png)",
+        "",
+    ]
+    return result, text
+
+
+def at_start(task: dict[str, Any], name: str, metric: str) -> float:
+    return task["runs"][name]["curve"][0]["loss" if metric == "loss" else "forced_exact_match"]
+
+
+def trimmed(task: dict[str, Any]) -> dict[str, Any]:
+    return {"family": task["family"], "base": task["base"], "runs": task["runs"]}
+
+
+def speed_part(found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    text = ["## Speed against the plain Trainer", ""]
+    result: dict[str, Any] = {"threads": found["threads"], "settings": found["settings"], "bases": {}}
+    for base in (name for name in BASES if name in found["bases"]):
+        lines = {}
+        for name in VARIANTS:
+            runs = found["bases"][base].get(name, [])
+            keys = ("tokens_per_second", "tokens_per_cpu_second", "peak_memory_mb", "memory_of_steps_mb")
+            lines[name] = {key: median(runs, key) for key in keys} | {"runs": len(runs)}
+            if failed := next((run["failed"] for run in runs if "failed" in run), None):
+                lines[name]["failed"] = failed
+        plain = lines[VARIANTS[0]]
+        rows = []
+        for name, line in lines.items():
+            if line["tokens_per_second"] is None:
+                if line["runs"]:
+                    rows.append([name, "failed", "", "", "", ""])
+                continue
+            line["times_the_trainer"] = round(line["tokens_per_second"] / plain["tokens_per_second"], 3)
+            line["times_the_trainer_cpu"] = round(line["tokens_per_cpu_second"] / plain["tokens_per_cpu_second"], 3)
+            rows.append([
+                name, f"{line['tokens_per_second']:,.0f}", f"{line['times_the_trainer']:.2f}",
+                f"{line['tokens_per_cpu_second']:,.0f}", f"{line['times_the_trainer_cpu']:.2f}",
+                f"{line['peak_memory_mb']:,.0f}",
+            ])  # fmt: skip
+        result["bases"][base] = lines
+        batch = found["settings"][base]["batch"]
+        text += [
+            f"**{base}**, {batch} rows a step, LoRA of rank {found['settings'][base]['rank']} on all linear layers, "
+            "float32 unless said; medians of runs in turns:",
+            "",
+            *table(["", "tokens/s", "× Trainer", "tokens/CPU s", "× Trainer", "peak MB"], rows),
+        ]
+    return result, text
+
+
+def step7b_part(found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    result = {key: value for key, value in found.items() if key not in ("command", "commit", "machine")}
+    said = found["forecast"]
+    text = [
+        "## One step of a base of Mistral-7B's shape",
+        "",
+        f"{found['parameters']:,} random parameters in bfloat16, LoRA of rank {found['rank']} on "
+        f"{', '.join(found['targets'])}, one row of {found['tokens']} tokens, {found['answers']} of them answers, "
+        f"{found['threads']} threads: {found['seconds']['second']:.0f} s (the first step "
+        f"{found['seconds']['first']:.0f} s), {found['peak_memory_gb']:.1f} GB at most. `lorameta doctor` had forecast "
+        f"{'no time' if said['seconds'] is None else format(said['seconds'], '.0f') + ' s'} and "
+        f"{said['memory_gb']:.1f} GB.",
+        "",
+    ]
+    return result, text
+
+
+def figure(quality: dict[str, Any]) -> None:
+    """Curves of each task, and how far the median of all is."""
+    from lorameta.report.figure import COLOURS, pyplot
+
+    tasks = quality["tasks"]
+    columns = 4
+    count = -(-len(tasks) // columns)
+    fig, grid = pyplot().subplots(
+        count, columns, figsize=(3.1 * columns, 2.3 * count + 0.6), squeeze=False, layout="constrained"
+    )
+    for ax, (name, task) in zip(grid.flat, tasks.items(), strict=False):
+        for colour, start in zip((COLOURS[6], *COLOURS), (FULL, *STARTS), strict=False):
+            curve = task["runs"][start]["curve"]
+            ax.plot(
+                [max(point["cpu"], 0.1) for point in curve], [point["loss"] for point in curve], color=colour,
+                label=start, linewidth=1.2, marker=".", markersize=3, linestyle="--" if start == FULL else "-",
+            )  # fmt: skip
+        ax.axhline(task["runs"][FULL]["curve"][-1]["loss"], color=COLOURS[6], linewidth=0.5)
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_title(name, fontsize=8)
+        ax.tick_params(labelsize=6)
+    for ax in list(grid.flat)[len(tasks) :]:
+        ax.set_visible(False)
+    fig.supxlabel("CPU seconds, what generating took included", fontsize=9)
+    fig.supylabel("loss on test rows, nats a token", fontsize=9)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    fig.savefig(RESULTS / "refine.png", dpi=110)

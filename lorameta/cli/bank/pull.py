@@ -1,0 +1,53 @@
+"""`lorameta bank pull`: the index of a bank that somebody published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lorameta.cli import common
+from lorameta.cli.progress import counting
+
+
+def pull(
+    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="author/name of a bank on the Hub.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR",
+            help="Where it goes; by default the place in the cache where --bank HUB_ID finds it.", show_default=False,
+        ),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="REV", help="A branch, a tag or a commit; the newest by default.")
+    ] = None,
+    as_json: common.AsJson = False,
+    offline: common.Offline = False,
+    debug: common.Debug = False,
+) -> None:  # fmt: skip
+    """Get the index of a bank from the Hub: records, summaries, tokenizer; no dataset, no adapter.
+
+    Adapters are fetched when a mix first needs them. Pull again to bring an index up to date.
+    """
+    from lorameta.bank.hub.pull import pull as get
+
+    pulled = get(hub_id, output, revision=revision, counting=counting)
+    if as_json:
+        common.print_json(
+            {
+                "bank": str(pulled.path),
+                "repo": pulled.repo,
+                "revision": pulled.revision,
+                "adapters": pulled.adapters,
+                "bytes": pulled.bytes,
+                "total_seconds": common.elapsed(),
+            }
+        )
+        return
+    name = pulled.path if output is not None else pulled.repo
+    typer.echo(
+        f"Pulled the index of {pulled.adapters} adapters ({common.file_size(pulled.bytes)}) into {pulled.path}.\n"
+        f"Use it with: lorameta generate DATA --bank {common.quoted(name)} -o ADAPTER"
+    )

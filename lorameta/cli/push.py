@@ -1,0 +1,33 @@
+"""`lorameta push`: an adapter on the Hub, with its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lorameta.cli import common
+from lorameta.cli.progress import waiting
+
+
+def push(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A PEFT directory.", show_default=False)],
+    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="author/name; made if it is not there.")],
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="HUB_ID", help="What the base is called on the Hub, if the adapter names a directory."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="If it is made: for nobody else to see.")] = False,
+    as_json: common.AsJson = False,
+    debug: common.Debug = False,
+) -> None:
+    """Publish an adapter and its card on the Hub."""
+    from lorameta.bank.hub.push import push_adapter
+
+    with waiting("pushing"):
+        pushed = push_adapter(adapter, hub_id, base=base, private=private or None)
+    if as_json:
+        common.print_json({"adapter": str(adapter), **vars(pushed), "total_seconds": common.elapsed()})
+        return
+    typer.echo(f"Published {pushed.files} files ({common.file_size(pushed.bytes)}) at {pushed.url}.")

@@ -1,0 +1,254 @@
+"""What `refine`, `finetune` and `generate --refine-…` share: options, progress, what they print."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lorameta.cli import common
+from lorameta.errors import UsageError
+
+if TYPE_CHECKING:
+    from lorameta.adapter import Adapter
+    from lorameta.refine import Progress
+    from lorameta.refine.job import Job
+    from lorameta.refine.plan import Plan
+
+Rows = Annotated[
+    Path,
+    typer.Option(
+        "--data", "-d", metavar="DATA", help="Your rows: a .jsonl, .json, .csv, .tsv or .parquet file.",
+        show_default=False,
+    ),
+]  # fmt: skip
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="DIR", help="Where the new adapter goes; the same command goes on after a kill.",
+        show_default=False,
+    ),
+]  # fmt: skip
+Validation = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Rows to choose the best state by; by default a tenth of DATA, not trained on."),
+]
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", help="Passes over the rows; 3 unless steps or minutes are given.")
+]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="Steps at most.")]
+Minutes = Annotated[
+    float | None, typer.Option(metavar="M", help="Time at most; the learning rate falls with the time then.")
+]
+Rank = Annotated[int | None, typer.Option(metavar="R", help="Rank; by default that of the adapter, 8 from scratch.")]
+Alpha = Annotated[float | None, typer.Option(metavar="A", help="Scaling times rank; twice the rank by default.")]
+Targets = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES", help="Layers to adapt, as q_proj,v_proj, or all-linear; by default those of the adapter."
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option("--learning-rate", metavar="X", help="By default 5e-4 (2000 / width)^0.781: 2.9e-4 for a base of 7B."),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", metavar="N", help="Rows a step; by default 4 to 16, by the number of rows."),
+]
+MicroBatchSize = Annotated[
+    int | None,
+    typer.Option("--micro-batch-size", metavar="N", help="Rows in memory at once; by default as many as run well."),
+]
+Dropout = Annotated[float, typer.Option(metavar="P", help="On the input of the adapter.")]
+MaxLength = Annotated[
+    int, typer.Option("--max-length", metavar="N", help="Tokens of a row; longer prompts lose their beginning.")
+]
+Precision = Annotated[str, typer.Option(metavar="NAME", help="Of the base: auto (by measurement), float32, bfloat16.")]
+Checkpointing = Annotated[
+    bool | None,
+    typer.Option(
+        "--checkpointing/--no-checkpointing",
+        help="Compute layers twice to save memory; by default only where memory demands it.", show_default=False,
+    ),
+]  # fmt: skip
+Threads = Annotated[int | None, typer.Option(metavar="N", help="Of torch; by default the physical cores.")]
+SaveMinutes = Annotated[float, typer.Option("--save-minutes", metavar="M", help="Between two checkpoints.")]
+Seed = Annotated[int, typer.Option(help="Of the first A, the order of the rows, and dropout.")]
+LogFile = Annotated[
+    Path | None,
+    typer.Option("--log", metavar="FILE", help="Add a JSON line to FILE for each step, measurement, checkpoint."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, from two steps, and stop.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew instead of going on with a run that was killed.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the adapter that DIR holds already.")]
+
+
+def settings(targets: str | None, **options: Any) -> dict[str, Any]:
+    """The settings that were given; `targets` as typed."""
+    if targets is not None:
+        options["targets"] = tuple(name.strip() for name in targets.split(",") if name.strip())
+    return common.given(**options)
+
+
+def check_output(output: Path, force: bool, given: Path | None = None) -> None:
+    """Refuse before the work what could not be written after it, and the adapter that was given in any case."""
+    if given is not None and output.resolve() == given.resolve():
+        raise UsageError(f"{output} is the adapter that is refined; it is never overwritten: name another directory")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file; name a directory for the adapter")
+    if output.is_dir() and any(output.iterdir()):
+        if not (output / "adapter_config.json").is_file():
+            raise UsageError(f"{output} is not empty and holds no adapter; name a new directory")
+        if not force:
+            raise UsageError(f"{output} holds an adapter already; name another directory, or replace it with --force")
+
+
+def state_of(output: Path) -> Path:
+    """Where the checkpoints of a run are that writes `output`."""
+    place = output.expanduser().resolve()
+    return place.with_name(f".{place.name}.training")
+
+
+def carry_out(
+    job: Job, output: Path, *, dry_run: bool, as_json: bool, facts: dict[str, Any], options: str = ""
+) -> None:
+    """Show the plan, train, write the adapter, print what came of it.
+
+    Parameters
+    ----------
+    facts : dict
+        What ``--json`` says beside plan and result.
+    options : str
+        Of ``lorameta evaluate`` in the hint on what to do next.
+    """
+    if not as_json:
+        typer.echo(described(job.plan), err=not dry_run)
+    if dry_run:
+        if as_json:
+            common.print_json(facts | {"plan": job.plan.as_dict()} | _costs())
+        return
+    with watching(job.plan) as report:
+        adapter = job.run(report=report)
+    write(adapter, output)
+    job.forget()
+    about = adapter.report["refinement"]
+    if as_json:
+        common.print_json(facts | {"adapter": str(output), "plan": job.plan.as_dict(), "refinement": about} | _costs())
+    else:
+        typer.echo(summary(about))
+        typer.echo(f"Adapter       {output}  (rank {adapter.rank}, {adapter.num_parameters:,} parameters)")
+        typer.echo(f"\nNext, score it on rows that it has not seen:\n    lorameta evaluate TEST.jsonl --adapter "
+                   f"{common.quoted(output)}{options}")  # fmt: skip
+    if about["diverged"]:
+        typer.echo(
+            f"lorameta: the training diverged at {about['diverged']}; a smaller --learning-rate than "
+            f"{about['learning_rate']:.2g} may help. What was written is the best state before.",
+            err=True,
+        )
+        if about["best_step"] == 0:
+            raise typer.Exit(1)
+
+
+def refined(
+    adapter: Adapter, data: Path, base: str, settings: dict[str, Any], output: Path, columns: dict[str, Any]
+) -> Adapter:
+    """A generated adapter after some steps on its rows; the checkpoints stay until :func:`forget`."""
+    from lorameta.cli.progress import waiting
+    from lorameta.refine import prepared
+
+    with ExitStack() as stack:
+        with waiting("preparing the refinement"):
+            job = stack.enter_context(
+                prepared(data, base, settings, start=adapter, checkpoint=state_of(output), **columns)
+            )
+        typer.echo(described(job.plan), err=True)
+        with watching(job.plan) as report:
+            return job.run(report=report)
+
+
+def forget(output: Path) -> None:
+    """Remove the checkpoints of a run: its result is safe."""
+    shutil.rmtree(state_of(output), ignore_errors=True)
+
+
+def write(adapter: Adapter, output: Path) -> None:
+    """The adapter as a PEFT directory, with the command on its card."""
+    from lorameta.report.card import card
+
+    run = {"Command": f"`{shlex.join(['lorameta', *sys.argv[1:]])}`", "Time": f"{common.elapsed():.1f} s"}
+    adapter.save_pretrained(output, card=card(adapter, run=run))
+
+
+@contextmanager
+def watching(plan: Plan) -> Iterator[Callable[[Progress], None]]:
+    """A bar in a terminal: losses, tokens a second, memory, time left."""
+    from tqdm import tqdm
+
+    from lorameta.bank.train.estimate import duration
+    from lorameta.doctor.words import gigabytes
+
+    layout = "training {percentage:3.0f}% |{bar}| {postfix}"
+    with tqdm(total=1.0, bar_format=layout, disable=None, leave=False, dynamic_ncols=True) as bar:
+
+        def report(progress: Progress) -> None:
+            if bar.disable:
+                return
+            steps = "" if progress.steps is None else f"/{progress.steps}"
+            loss = "" if progress.loss is None else f"loss {progress.loss:.3f}, "
+            bar.n = progress.used
+            bar.set_postfix_str(
+                f"step {progress.step}{steps}, {loss}validation {progress.validation:.3f} (best {progress.best:.3f}), "
+                f"{progress.tokens_a_second:.0f} tokens/s, {gigabytes(progress.memory)}, {duration(progress.left)} left"
+            )
+
+        yield report
+
+
+def described(plan: Plan) -> str:
+    """A plan in a few lines."""
+    from lorameta.bank.train.estimate import duration
+    from lorameta.doctor.words import gigabytes, seconds
+
+    shortened = f", {plan.shortened} of them shortened" if plan.shortened else ""
+    how = f"{plan.expected_steps:,} steps" if plan.minutes is None else f"about {plan.expected_steps:,} steps"
+    budget = "" if plan.minutes is None else f", ended after {plan.minutes:g} minutes (the rate follows the time)"
+    twice = ", with gradient checkpointing" if plan.checkpointing else ""
+    lines = [
+        f"Rows          {plan.rows:,} to train on{shortened}, {plan.held_out:,} held out; "
+        f"{plan.tokens:,} tokens an epoch, {plan.longest:,} in the longest row",
+        f"Steps         {how} of {plan.batch_size} rows ({plan.steps_an_epoch:,} an epoch){budget}, "
+        f"learning rate {plan.learning_rate:.2g}",
+        f"Adapter       rank {plan.rank}, alpha {plan.alpha:g}, {plan.parameters:,} parameters on "
+        f"{', '.join(plan.targets)}",
+        f"Precision     {plan.precision} ({plan.why}){twice}, {plan.threads} thread{'s' * (plan.threads > 1)}",
+        f"Memory        {gigabytes(plan.memory)} needed, {gigabytes(plan.available)} present",
+        f"Time          {duration(plan.seconds)}: {seconds(plan.step_seconds)} a step, "
+        f"{1 / plan.token_seconds:,.0f} tokens a second",
+    ]
+    if plan.resumed_at:
+        lines.append(f"Resumed       at step {plan.resumed_at:,}, where an earlier run was stopped")
+    return "\n".join(lines)
+
+
+def summary(about: dict[str, Any]) -> str:
+    """What came of a training, in a few lines."""
+    from lorameta.bank.train.estimate import duration
+
+    first, last, best = about["loss_at_start"], about["loss"], about["best_step"]
+    kept = f"the state after step {best} was kept" if best else "no step made it better, so the start was kept"
+    return (
+        f"Trained       {about['steps']:,} steps in {duration(about['seconds'])}, {about['tokens']:,} tokens\n"
+        f"Held out      loss {first:.4f} → {last:.4f} on {about['held_out']} rows; {kept}\n"
+        f"Peak memory   {about['peak_memory_mb']} MB"
+    )
+
+
+def _costs() -> dict[str, Any]:
+    return {"total_seconds": common.elapsed(), "process_peak_memory_mb": common.peak_memory()}

@@ -1,0 +1,11 @@
+"""What this machine can do for a base model: computed from the base's shape, measured on its layers.
+
+`examine` tells it all; `lorameta doctor` prints it.
+"""
+
+from __future__ import annotations
+
+from lorameta.doctor.examination import SECONDS, examine
+from lorameta.doctor.report import Report, Use, Way
+
+__all__ = ["SECONDS", "Report", "Use", "Way", "examine"]

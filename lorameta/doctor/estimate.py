@@ -1,0 +1,29 @@
+"""Seconds for the whole base, from what was measured on some of its layers and on its head."""
+
+from __future__ import annotations
+
+from lorameta.doctor.base import Outline
+from lorameta.doctor.need import answers_of
+from lorameta.doctor.probe import Probe, work
+from lorameta.doctor.speed import HeadProbe
+
+
+def token_seconds(outline: Outline, probe: Probe, head: HeadProbe, length: int) -> float:
+    """Seconds for one more token after `length`; what is read of the cache counts as if it were weights."""
+    remembered = min(length, outline.window or length)
+    cache = max(0, remembered - probe.longest) * outline.cache_per_token / outline.layer_parameters
+    return outline.layers * probe.token * (1 + cache) + probe.outside + head.token
+
+
+def prompt_seconds(outline: Outline, probe: Probe, head: HeadProbe, length: int) -> float:
+    """Seconds until the first token after a prompt of `length`."""
+    return outline.layers * probe.prompt.at(work(outline, length)) + probe.outside + head.token
+
+
+def step_seconds(
+    outline: Outline, probe: Probe, head: HeadProbe, batch_size: int, length: int, *, checkpointing: bool
+) -> float:
+    """Seconds for a step of LoRA training on `batch_size` rows of `length`."""
+    size = batch_size * work(outline, length)
+    layer = probe.step.at(size) + (probe.forward.at(size) if checkpointing else 0.0)
+    return outline.layers * layer + head.loss.at(answers_of(batch_size, length))

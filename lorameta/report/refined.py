@@ -1,0 +1,23 @@
+"""The part of an adapter's card that tells how it was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def refined(about: Mapping[str, Any]) -> list[str]:
+    """Markdown lines on a training; `about` is ``Adapter.report["refinement"]``. Times are no part of it."""
+    facts = {
+        "start": {"mixture": "the mixture above", "adapter": "another adapter", "scratch": "from scratch"}[
+            about["start"]
+        ],
+        "steps": f"{about['steps']} of {about['batch_size']} rows; the state after step {about['best_step']} was kept",
+        "rows": f"{about['rows']} trained on, {about['held_out']} held out to choose the state by",
+        "loss on the held-out rows (nats a token)": f"{about['loss_at_start']:.4f} before, {about['loss']:.4f} after",
+        "layers": ", ".join(about["targets"]),
+        "rank, alpha, learning rate, seed": f"{about['rank']}, {about['alpha']:g}, {about['learning_rate']:.3g}, "
+        f"{about['seed']}",
+        "precision of the base": about["precision"],
+    }
+    return ["## How it was trained", "", *(f"- {label}: {value}" for label, value in facts.items()), ""]
