@@ -17,14 +17,17 @@ METRICS = ("loss", "exact_match")
 def report() -> None:
     result: dict[str, Any] = {}
     lines = ["# Refinement", ""]
-    for name, part in (("quality", quality_part), ("speed", speed_part), ("step7b", step7b_part)):
+    for name, (heading, part, said) in PARTS.items():
         path = place() / ("tasks.json" if name == "quality" else f"{name}.json")
-        if path.is_file():
-            found = json.loads(path.read_text())
-            result[name], text = part(found)
-            made = {key: found[key] for key in ("command", "commit", "machine")}
-            result = made | result
-            lines += [*text, f"Made by `{made['command']}` at commit {made['commit'][:10]} on {made['machine']}.", ""]
+        if not path.is_file():
+            continue
+        found = json.loads(path.read_text())
+        made = {key: found[key] for key in ("command", "commit", "machine")}
+        result = made | result | {name: part(found) | {"made": made}}
+        lines += [f"## {heading}", "", *said(result[name])]
+        if name == "quality":
+            lines += ["![curves](refine.png)", ""]
+        lines += [f"Made by `{made['command']}` at commit {made['commit'][:10]} on {made['machine']}.", ""]
     write("refine", result, "\n".join(lines))
     if "quality" in result:
         figure(result["quality"])
@@ -49,7 +52,7 @@ def middle(values: Iterable[float | None]) -> float | None:
     return None if found == float("inf") else found
 
 
-def quality_part(found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def quality_part(found: dict[str, Any]) -> dict[str, Any]:
     tasks = [json.loads(file_of(name, found["options"]).read_text()) for name in found["tasks"]]
     starts = {}
     for name in STARTS:
@@ -63,8 +66,7 @@ def quality_part(found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
             cost.append(run["curve"][-1]["cpu"] / whole)
             for metric, times in sooner.items():
                 at = reached(run, full["curve"][-1][metric], metric)
-                own = reached(full, full["curve"][-1][metric], metric) or whole
-                times.append(None if at is None else own / at)
+                times.append(None if at is None else whole / at)
             for metric in METRICS:
                 gap = full["scores"][metric] - task["base"][metric]
                 if gap:
@@ -88,6 +90,13 @@ def quality_part(found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     result = {"options": {k: v for k, v in found["options"].items() if k != "data"}, "share": SHARE, "base": base,
               "full": full, "starts": starts, "tasks": {task["task"]: trimmed(task) for task in tasks}}  # fmt: skip
 
+    return result
+
+
+def quality_lines(found: dict[str, Any]) -> list[str]:
+    """The table of the starts, and what its columns are; `found` is a part of refine.json."""
+    base, full, starts, tasks = found["base"], found["full"], found["starts"], found["tasks"]
+
     def number(value: float | None, shape: str = ".2f") -> str:
         return "never" if value is None else format(value, shape)
 
@@ -105,22 +114,18 @@ def quality_part(found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         "start", "loss before", "loss after", "exact match after", "gap (loss)", "gap (EM)", "CPU", "reach the loss",
         "times sooner", "reach the EM", "times sooner",
     ]  # fmt: skip
-    text = [
-        "## Quality against CPU seconds",
-        "",
+    return [
         f"{len(tasks)} tasks, each left out of the bank in turn. The full fine-tune from scratch makes "
-        f"{full['steps']:.0f} steps in {full['cpu']:.0f} CPU seconds (median) and goes from loss {base['loss']:.2f} and "
-        f"exact match {base['exact_match']:.3f} to {full['loss']:.2f} and {full['exact_match']:.3f} (means). Every "
-        f"start then gets {SHARE:.0%} of its steps, with a schedule for them. Gap: share of the way from base to full "
-        "fine-tune, median over tasks. CPU: share of the full fine-tune's CPU seconds, with what generating the start "
-        "took. Reach: tasks on which the run is as good as the end of the full fine-tune; times sooner: the median over "
-        "all tasks of how many times sooner than the full fine-tune itself, never if less than half of them get there.",
+        f"{full['steps']:.0f} steps in {full['cpu']:.0f} CPU seconds (median) and goes from loss {base['loss']:.2f} "
+        f"and exact match {base['exact_match']:.3f} to {full['loss']:.2f} and {full['exact_match']:.3f} (means). "
+        f"Every start then gets {found['share']:.0%} of its steps, with a schedule for them. Gap: share of the way "
+        "from base to full fine-tune, median over tasks. CPU: share of the full fine-tune's CPU seconds, with what "
+        "generating the start took. Reach: tasks on which the run is as good as the end of the full fine-tune; times "
+        "sooner: how many times sooner than the end of the full fine-tune, median over all tasks, never if less than "
+        "half of them get there.",
         "",
         *table(head, rows),
-        "![curves](refine.png)",
-        "",
     ]
-    return result, text
 
 
 def at_start(task: dict[str, Any], name: str, metric: str) -> float:
@@ -131,8 +136,7 @@ def trimmed(task: dict[str, Any]) -> dict[str, Any]:
     return {"family": task["family"], "base": task["base"], "runs": task["runs"]}
 
 
-def speed_part(found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    text = ["## Speed against the plain Trainer", ""]
+def speed_part(found: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {"threads": found["threads"], "settings": found["settings"], "bases": {}}
     for base in (name for name in BASES if name in found["bases"]):
         lines = {}
@@ -143,45 +147,54 @@ def speed_part(found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
             if failed := next((run["failed"] for run in runs if "failed" in run), None):
                 lines[name]["failed"] = failed
         plain = lines[VARIANTS[0]]
+        for line in lines.values():
+            if line["tokens_per_second"] is not None:
+                for key in ("tokens_per_second", "tokens_per_cpu_second"):
+                    line[f"{key}_over_trainer"] = round(line[key] / plain[key], 3)
+        result["bases"][base] = lines
+    return result
+
+
+def speed_lines(found: dict[str, Any]) -> list[str]:
+    """A table for each base; `found` is a part of refine.json."""
+    text = []
+    for base, lines in found["bases"].items():
         rows = []
         for name, line in lines.items():
             if line["tokens_per_second"] is None:
-                if line["runs"]:
-                    rows.append([name, "failed", "", "", "", ""])
+                rows += [[name, "failed", "", "", "", ""]] if line["runs"] else []
                 continue
-            line["times_the_trainer"] = round(line["tokens_per_second"] / plain["tokens_per_second"], 3)
-            line["times_the_trainer_cpu"] = round(line["tokens_per_cpu_second"] / plain["tokens_per_cpu_second"], 3)
             rows.append([
-                name, f"{line['tokens_per_second']:,.0f}", f"{line['times_the_trainer']:.2f}",
-                f"{line['tokens_per_cpu_second']:,.0f}", f"{line['times_the_trainer_cpu']:.2f}",
+                name, f"{line['tokens_per_second']:,.0f}", f"{line['tokens_per_second_over_trainer']:.2f}",
+                f"{line['tokens_per_cpu_second']:,.0f}", f"{line['tokens_per_cpu_second_over_trainer']:.2f}",
                 f"{line['peak_memory_mb']:,.0f}",
             ])  # fmt: skip
-        result["bases"][base] = lines
-        batch = found["settings"][base]["batch"]
+        settings = found["settings"][base]
         text += [
-            f"**{base}**, {batch} rows a step, LoRA of rank {found['settings'][base]['rank']} on all linear layers, "
+            f"**{base}**, {settings['batch']} rows a step, LoRA of rank {settings['rank']} on all linear layers, "
             "float32 unless said; medians of runs in turns:",
             "",
             *table(["", "tokens/s", "× Trainer", "tokens/CPU s", "× Trainer", "peak MB"], rows),
         ]
-    return result, text
+    return text
 
 
-def step7b_part(found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    result = {key: value for key, value in found.items() if key not in ("command", "commit", "machine")}
+def step7b_part(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key not in ("command", "commit", "machine")}
+
+
+def step7b_lines(found: dict[str, Any]) -> list[str]:
+    """The step in words; `found` is a part of refine.json."""
     said = found["forecast"]
-    text = [
-        "## One step of a base of Mistral-7B's shape",
-        "",
+    time = "no time" if said["seconds"] is None else f"{said['seconds']:.1f} s"
+    return [
         f"{found['parameters']:,} random parameters in bfloat16, LoRA of rank {found['rank']} on "
         f"{', '.join(found['targets'])}, one row of {found['tokens']} tokens, {found['answers']} of them answers, "
-        f"{found['threads']} threads: {found['seconds']['second']:.0f} s (the first step "
-        f"{found['seconds']['first']:.0f} s), {found['peak_memory_gb']:.1f} GB at most. `lorameta doctor` had forecast "
-        f"{'no time' if said['seconds'] is None else format(said['seconds'], '.0f') + ' s'} and "
-        f"{said['memory_gb']:.1f} GB.",
+        f"{found['threads']} thread{'s' * (found['threads'] > 1)}: {found['seconds']['second']:.1f} s (the first step "
+        f"{found['seconds']['first']:.1f} s), {found['peak_memory_gb']:.1f} GB at most. `lorameta doctor` had forecast "
+        f"{time} and {said['memory_gb']:.1f} GB.",
         "",
     ]
-    return result, text
 
 
 def figure(quality: dict[str, Any]) -> None:
@@ -213,3 +226,11 @@ def figure(quality: dict[str, Any]) -> None:
     handles, labels = grid[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     fig.savefig(RESULTS / "refine.png", dpi=110)
+
+
+#: Part -> heading, function of what was measured, function of that to lines of Markdown.
+PARTS = {
+    "quality": ("Quality against CPU seconds", quality_part, quality_lines),
+    "speed": ("Speed against the plain Trainer", speed_part, speed_lines),
+    "step7b": ("One step of a base of Mistral-7B's shape", step7b_part, step7b_lines),
+}

@@ -36,7 +36,7 @@ def clone(tmp_path, tiny_bank, monkeypatch):
     copy_adapter(path, tmp_path / "newcomer", tmp_path / "adapter_bank" / "base")
     (tmp_path / "newcomer.jsonl").write_text(rows)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lorameta.bank.bank.embedded_path", lambda: tiny_bank)
+    monkeypatch.setattr("lorameta.bank.hub.places.embedded_path", lambda: tiny_bank)
     return tmp_path
 
 
@@ -76,7 +76,17 @@ def test_the_links_lead_somewhere():
 
 
 def test_every_verb_and_every_extra_is_described():
-    for name in ("explain", "generate", "evaluate", "bank info", "bank list", "bank check", "bank train"):
+    for name in (
+        "explain",
+        "generate",
+        "evaluate",
+        "bank info",
+        "bank list",
+        "bank check",
+        "bank train",
+        "doctor",
+        "export",
+    ):
         assert f"| `{name}` |" in README
     extras = re.findall(
         r"^(\w+) = \[",
