@@ -9,14 +9,14 @@ from lorameta.combiner import COMBINERS
 from lorameta.distance import DISTANCES
 from lorameta.operator import OPERATORS
 
-VERBS = ["generate", "explain", "evaluate", "export", "doctor"]
-VERBS += ["bank", "bank info", "bank list", "bank check", "bank fit"]
+VERBS = ["generate", "explain", "evaluate", "refine", "finetune", "export", "push", "doctor", "bank"]
+VERBS += [f"bank {verb}" for verb in "info list check fit build add remove stack train pull push".split()]
 
 
 def test_help_lists_the_verbs_and_the_exit_codes(lorameta):
     result = lorameta("--help")
     assert result.code == 0
-    assert all(verb in result.out for verb in ("generate", "explain", "evaluate", "bank"))
+    assert all(verb in result.out for verb in VERBS if " " not in verb)
     assert "0 done, 1 the work failed, 2 the call or the data was wrong" in result.out
 
 
