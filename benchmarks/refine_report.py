@@ -218,13 +218,13 @@ def figure(quality: dict[str, Any]) -> None:
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_title(name, fontsize=8)
-        ax.tick_params(labelsize=6)
+        ax.tick_params(which="both", labelsize=6)
     for ax in list(grid.flat)[len(tasks) :]:
         ax.set_visible(False)
     fig.supxlabel("CPU seconds, what generating took included", fontsize=9)
     fig.supylabel("loss on test rows, nats a token", fontsize=9)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    fig.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=8, frameon=False)
     fig.savefig(RESULTS / "refine.png", dpi=110)
 
 

@@ -49,7 +49,7 @@ def balanced(pair: LoraPair, scaling: float) -> tuple[np.ndarray, np.ndarray]:
     length = np.linalg.norm(A, axis=1)
     stretch = np.divide(ROW, length, out=np.ones_like(length), where=(length > 0) & (length < ROW))
     B[:, length == 0] = 0.0
-    return (A * stretch[:, None]).astype(np.float32), (B * stretch).astype(np.float32)
+    return (A * stretch[:, None]).astype(np.float32), (B / stretch).astype(np.float32)
 
 
 def lay_on(parameters: Mapping[str, Any], modules: Mapping[str, LoraPair], scaling: float) -> None:

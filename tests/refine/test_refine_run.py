@@ -396,10 +396,10 @@ def test_wrong_calls_are_refused(where, given):
 
 
 def test_smaller_pieces_come_before_computing_twice(where, monkeypatch):
-    from lorameta.refine import job as jobs
+    from lorameta.refine import choose
 
     chosen = {}
-    real = jobs._fitting
+    real = choose.fitting
 
     def fitting(settings, hyper, shape, dtype, train, piece, kept, now, free):
         longest = max(len(row.ids) for row in train)
@@ -411,7 +411,7 @@ def test_smaller_pieces_come_before_computing_twice(where, monkeypatch):
         chosen["longest"] = longest
         return real(settings, hyper, shape, dtype, train, piece, kept, now, free)
 
-    monkeypatch.setattr(jobs, "_fitting", fitting)
+    monkeypatch.setattr(choose, "fitting", fitting)
     with prepared(ROWS, where, FAST) as job:
         assert not job.plan.checkpointing
     assert chosen["small"][:2] == (chosen["longest"], False)
