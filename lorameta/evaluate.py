@@ -110,13 +110,15 @@ class Scorer:
             raise MissingExtraError(error.name or "transformers", "evaluate", "Running a model") from error
         from transformers.utils import logging
 
+        from lorameta.refine.base import cast
+
         logging.disable_progress_bar()
         tokenizer: Any = AutoTokenizer.from_pretrained(str(base_model))
         model: Any = AutoModelForCausalLM.from_pretrained(str(base_model), dtype="auto")
         if dtype == "float32" or (dtype == "auto" and model.num_parameters() < 1e9):
             model = model.to(torch.float32)
         elif dtype == "bfloat16" or model.dtype == torch.float16:  # float16 has no fast path on CPUs
-            model = model.to(torch.bfloat16)
+            model = cast(model, "bfloat16")
         self._take(str(base_model), model, tokenizer, batch_size, max_new_tokens)
 
     @classmethod

@@ -111,3 +111,14 @@ def test_rows_that_cannot_be_scored_are_refused(scorer, rows, message):
 def test_a_directory_without_an_adapter_is_a_bank_error(scorer, tmp_path):
     with pytest.raises(BankError, match=str(tmp_path)):
         scorer.score(ROWS, tmp_path)
+
+
+def test_bfloat16_rounds_the_weights_and_not_the_rotary_frequencies(tiny_bank):
+    import torch
+
+    single, half = (Scorer(tiny_bank / "base", dtype=dtype).model for dtype in ("float32", "bfloat16"))
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
+    buffers = dict(single.named_buffers())
+    assert buffers
+    for name, buffer in half.named_buffers():
+        assert torch.equal(buffer, buffers[name])
