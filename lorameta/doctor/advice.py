@@ -16,6 +16,8 @@ from lorameta.doctor.words import gigabytes, numbers, seconds
 
 #: Layers of attention to which an adapter is narrowed first, in the names of common families.
 _NARROW = frozenset({"q_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv"})
+#: Seconds a token from which on one waits for an answer; below, it comes faster than it is read.
+SLOW = 0.1
 #: Bytes of llama.cpp itself, its buffers included.
 _LLAMA = 400_000_000
 #: A base with fewer parameters is hardly worth proposing.
@@ -103,7 +105,7 @@ def _running(
             yield f"Run: llama.cpp with the base as {name.upper()} {how} needs {needed}{best}."
             return
         slow = run.best.seconds.get("token")
-        if name == "q4_k_m" and slow and speed and sizes[name] / speed < 0.5 * slow:
+        if name == "q4_k_m" and slow and slow > SLOW and speed and sizes[name] / speed < 0.5 * slow:
             yield f"Run: {seconds(slow)} a token is slow; llama.cpp with the base as Q4_K_M {how} needs {needed}{best}."
     if run.best is None:
         yield from _smaller("Run", machine, base, run)
