@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import sys
 import time
 
 import pytest
@@ -88,6 +89,7 @@ def test_how_long_the_hub_asks_to_wait():
 @pytest.mark.parametrize("value", ["1", "true", "YES", "on"])
 def test_offline_is_what_the_environment_says(monkeypatch, value):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delitem(sys.modules, "huggingface_hub.constants", raising=False)  # it read the variable when imported
     client.refuse_offline("something")
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     with pytest.raises(LorametaError, match="something, and this run is offline"):
