@@ -1,4 +1,4 @@
-"""Weighted sums of the factors themselves, as fast as memory delivers the bytes."""
+"""Weighted sums of the factors themselves, streamed from where they are stored."""
 
 from __future__ import annotations
 

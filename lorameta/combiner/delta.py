@@ -12,7 +12,7 @@ from lorameta.combiner.terms import Terms
 from lorameta.lora import LoraPair
 
 #: Summed rank up to which the approximation is exact. Its cost grows with K² (d_out + d_in) + K³: at 1,024 and 4,096
-#: inputs a module takes about a second and a half on one core, at 8,032 it would take hours for a whole model.
+#: inputs a module takes about a second on one core, at 8,032 it would take hours for a whole model.
 EXACT_RANK = 1024
 #: The sum must be this much larger than what rounding makes of the Gram matrices' roots, else QR takes their place.
 SAFE = 1e5
@@ -24,7 +24,7 @@ def delta(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int) -> tuple[Lo
     With B A = Σ w_i s_i B_i A_i, Bᵀ = Q_B R_B and A = (Q_A R_A)ᵀ, the singular values of the small core
     R_B R_Aᵀ = U S Vᵀ are those of the sum, so cutting the core is cutting the sum (Eckart, Young 1936; "Core Space",
     arXiv 2509.17786). The factors follow from Q_B U = B R_Aᵀ V / S and (Q_A V)ᵀ = Uᵀ R_B A / S, which spares both Q.
-    R comes from the Gram matrix BᵀB = RᵀR, which takes an eighth of the time of a QR decomposition but squares the
+    R comes from the Gram matrix BᵀB = RᵀR, which takes much less time than a QR decomposition but squares the
     singular values: what it loses is at most √(K ε) of the size of the factors, about 1e-7. Where the terms cancel so
     far that this could be seen in the sum, QR it is. Cost O((d_out + d_in) K² + K³) for ranks that sum to K, up to
     K = `EXACT_RANK`; beyond, see :func:`lorameta.combiner.randomised.randomised`.

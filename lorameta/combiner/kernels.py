@@ -21,8 +21,8 @@ _ONE_COMPILER = threading.Lock()
 def add_rows(bits: np.ndarray, dtype: str, weights: np.ndarray, total: np.ndarray, *, compile: bool = False) -> None:
     """Add the weighted rows to `total`, in place and in float32.
 
-    16-bit numbers have to be unpacked. numba does that in registers, at about the speed at which memory can be read;
-    numpy goes through the cache and takes about twice as long (benchmarks/results/scale.md).
+    16-bit numbers have to be unpacked. numba does that in registers, at four fifths of the speed of reading the
+    mapped files; numpy goes through the cache and takes three times as long (benchmarks/results/scale.md).
 
     Parameters
     ----------

@@ -29,9 +29,6 @@ class Run:
     shard: TensorFile
     module: str
 
-    def __len__(self) -> int:
-        return self.rows.stop - self.rows.start
-
     def pieces(self, half: str) -> Iterator[tuple[slice, np.ndarray]]:
         """A tensor of the run, ``lora_A`` or ``lora_B`` (transposed), as it is stored, some rows at a time.
 
@@ -42,9 +39,8 @@ class Run:
             A view of the mapped file, which is let go when the next is asked for: what is mapped counts as memory.
         """
         name = f"{self.module}.{half}"
-        entries = [
-            self.shard.entries[f"{self.module}.{part}"] for part in ("lora_A", "lora_B")
-        ]  # in step with each other
+        # Both halves in the same steps, so that they can be read side by side.
+        entries = [self.shard.entries[f"{self.module}.{part}"] for part in ("lora_A", "lora_B")]
         step = max(1, BLOCK_BYTES // max(1, *((entry.stop - entry.start) // entry.shape[0] for entry in entries)))
         for low in range(self.rows.start, self.rows.stop, step):
             rows = slice(low, min(low + step, self.rows.stop))

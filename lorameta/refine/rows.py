@@ -8,7 +8,7 @@ from typing import Any
 from lorameta.batching import EncodedExample, encode_example
 from lorameta.data import Example
 from lorameta.errors import DataError
-from lorameta.refine.split import Parts, digest_of
+from lorameta.refine.split import Parts, by_digest
 
 #: Fewest rows that the best state is chosen by, where there are four times as many, and the most.
 HELD_OUT = (16, 512)
@@ -35,14 +35,7 @@ def hold_out(examples: Iterable[Example], share: float) -> Parts:
     DataError
         There are fewer than two different rows.
     """
-    keyed: dict[bytes, list[Example]] = {}
-    for example in examples:
-        keyed.setdefault(digest_of(example), []).append(example)
-    if len(keyed) < 2:
-        raise DataError(
-            f"{len(keyed)} different row{'' if len(keyed) == 1 else 's'}: training needs one to learn from and another "
-            "to choose the best state by; give a few dozen"
-        )
+    keyed = by_digest(examples)
     least, most = HELD_OUT
     count = max(1, round(share * len(keyed)), min(least, len(keyed) // 4))
     order = sorted(keyed)

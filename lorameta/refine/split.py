@@ -49,14 +49,7 @@ def split_examples(examples: Iterable[Example]) -> Parts:
     DataError
         There are fewer than two different rows.
     """
-    keyed: dict[bytes, list[Example]] = {}
-    for example in examples:
-        keyed.setdefault(digest_of(example), []).append(example)
-    if len(keyed) < 2:
-        raise DataError(
-            f"{len(keyed)} different row{'' if len(keyed) == 1 else 's'}: training needs one to learn from and another "
-            "to choose the epoch by; give a few dozen"
-        )
+    keyed = by_digest(examples)
     parts: dict[str, list[bytes]] = {"train": [], "validation": [], "test": []}
     for digest in sorted(keyed):
         parts[part_of(keyed[digest][0])].append(digest)
@@ -65,6 +58,19 @@ def split_examples(examples: Iterable[Example]) -> Parts:
             donor = max(parts, key=lambda part: (len(parts[part]), part == "test"))
             parts[name].append(parts[donor].pop(0))
     return Parts(**{name: tuple(row for digest in digests for row in keyed[digest]) for name, digests in parts.items()})
+
+
+def by_digest(examples: Iterable[Example]) -> dict[bytes, list[Example]]:
+    """The rows by their hash, copies together; DataError if fewer than two differ."""
+    keyed: dict[bytes, list[Example]] = {}
+    for example in examples:
+        keyed.setdefault(digest_of(example), []).append(example)
+    if len(keyed) < 2:
+        raise DataError(
+            f"{len(keyed)} different row{'' if len(keyed) == 1 else 's'}: training needs one to learn from and another "
+            "to choose the best state by; give a few dozen"
+        )
+    return keyed
 
 
 def digest_of(example: Example) -> bytes:
