@@ -1,9 +1,9 @@
-"""Refinement: quality against CPU seconds from several starts, speed against the plain Trainer, a step of a 7B model.
+"""Refinement: settings, quality against CPU seconds, speed against the plain Trainer, a step of a 7B base.
 
 Each part keeps what it measured under `.work/refine`, so that a run that was stopped goes on, and parts may be run one
 by one; the report is made of what is there.
 
-    python benchmarks/refine.py --data DATA                     # quality and speed, then the report
+    python benchmarks/refine.py --data DATA                     # settings, quality and speed, then the report
     python benchmarks/refine.py --data DATA --part step7b       # slow: needs 16 GB of memory
     python benchmarks/refine.py --data DATA --part report
 """
@@ -14,17 +14,21 @@ import argparse
 import os
 from pathlib import Path
 
-PARTS = ("quality", "speed", "step7b", "report")
+PARTS = ("settings", "quality", "speed", "step7b", "report")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--part", nargs="*", choices=PARTS, default=["quality", "speed", "report"])
+    parser.add_argument("--part", nargs="*", choices=PARTS, default=["settings", "quality", "speed", "report"])
     parser.add_argument("--tasks", type=int, default=12, help="of the bank, left out one at a time")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="tasks at once, with a thread each")
-    parser.add_argument("--epochs", type=int, default=4, help="of the full fine-tune; the recipe of the bank has 4")
-    parser.add_argument("--learning-rate", type=float, default=0.006, help="of all runs; that of the bank's recipe")
+    parser.add_argument("--epochs", type=int, default=3, help="of the full fine-tune; 3 is what `finetune` does")
+    parser.add_argument("--learning-rate", type=float, help="of all runs; by default that of `finetune`")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, help="of all runs; that of `finetune` for 128 rows or more"
+    )
+    parser.add_argument("--more-tasks", type=int, default=6, help="other ones, for the part that compares settings")
     parser.add_argument("--rows", type=int, default=64, help="test rows a task at most")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each variant of the speed part")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of a variant")
@@ -32,6 +36,10 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=512, help="tokens of the row of the 7B step")
     parser.add_argument("--layers", type=int, default=32, help="of the 7B base; fewer for a quick look")
     arguments = parser.parse_args()
+    if "settings" in arguments.part:
+        from refine_settings import compare
+
+        compare(arguments)
     if "quality" in arguments.part:
         from refine_quality import quality
 

@@ -1,9 +1,10 @@
 """On tasks left out of the bank: test scores against CPU seconds, from scratch and from what the bank gives.
 
-The full fine-tune runs through the recipe of the bank (4 epochs, from scratch). Every start, scratch included, then
-gets a fifth of its steps, with a schedule of its own for them. Curves are scores of the best state so far, which is
-what somebody would have who stopped there. CPU seconds are those of the training, with what generating the start took;
-loading, preparing and our scoring of test rows do not count, since they are alike for all.
+The full fine-tune is that of `lorameta finetune`, from scratch, on the layers that the bank's adapters change. Every
+start, scratch included, gets a fifth of its steps, with a schedule of its own for them; some get all of its steps as
+well. Curves are scores of the best state so far, which is what somebody would have who stopped there. CPU seconds are
+those of the training, with what generating the start took; loading, preparing and our scoring of test rows do not
+count, since they are alike for all.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import os
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,16 +31,33 @@ sys.path.insert(0, str(ROOT / "adapter_bank" / "recipe"))
 from tasks import load_rows, split_rows
 
 WORK = ROOT / ".work" / "refine"
-#: name -> options of generate_adapter; None is from scratch.
-STARTS: dict[str, dict[str, Any] | None] = {
-    "from scratch": None,
-    "uniform average": {"operator": "uniform"},
-    "nearest adapter": {"operator": "nearest"},
-    "generated": {},
-    "generated, trial": {"operator": "trial"},
+SHARE = 0.2
+#: Layers that the last row adapts, of the six of the embedded base, and its share of the full run's steps: each of them
+#: takes little more than half as long.
+TOP, TOP_SHARE = 3, 0.36
+
+
+@dataclass(frozen=True)
+class Run:
+    """A start, as options of generate_adapter (None: from scratch), its share of the full run's steps, and layers."""
+
+    start: dict[str, Any] | None
+    share: float = SHARE
+    top_layers: int | None = None
+
+
+RUNS = {
+    "from scratch": Run(None),
+    "uniform average": Run({"operator": "uniform"}),
+    "nearest adapter": Run({"operator": "nearest"}),
+    "generated": Run({}),
+    "generated, trial": Run({"operator": "trial"}),
+    "generated, upper half": Run({}, TOP_SHARE, TOP),
+    "uniform average, all steps": Run({"operator": "uniform"}, 1.0),
+    "nearest adapter, all steps": Run({"operator": "nearest"}, 1.0),
+    "generated, all steps": Run({}, 1.0),
 }
 FULL = "full fine-tune"
-SHARE = 0.2
 #: Rows that the best state is chosen by, and how often they are measured at least: the points of a curve.
 HELD_OUT, POINTS = 32, 6
 TARGETS = ["down_proj", "o_proj", "q_proj", "up_proj", "v_proj"]  # of the bank's adapters
@@ -62,18 +81,24 @@ def quality(arguments: Any) -> None:
     bank = AdapterBank.open("embedded")
     options = {
         "data": str(arguments.data), "epochs": arguments.epochs, "rate": arguments.learning_rate,
-        "rows": arguments.rows,
+        "batch": arguments.batch_size, "rows": arguments.rows,
     }  # fmt: skip
     names = choose(bank, arguments.tasks)
+    side_by_side(task, names, options, arguments.workers)
+    (place() / "quality.json").write_text(json.dumps({"tasks": names, "options": options} | stamp(vars(arguments))))
+
+
+def side_by_side(work: Callable[[str, dict[str, Any]], None], names: list[str], options: Any, workers: int) -> None:
+    """Tasks in processes of one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"
     begun = time.time()
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        jobs = {pool.submit(task, name, options): name for name in names}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = {pool.submit(work, name, options): name for name in names}
         for done, job in enumerate(as_completed(jobs), start=1):
             job.result()
             left = (time.time() - begun) / done * (len(jobs) - done) / 60
-            print(f"quality {done}/{len(jobs)} {jobs[job]}, about {left:.0f} min left", file=sys.stderr, flush=True)
-    (place() / "tasks.json").write_text(json.dumps({"tasks": names, "options": options} | stamp(vars(arguments))))
+            said = f"{work.__name__} {done}/{len(jobs)} {jobs[job]}, about {left:.0f} min left"
+            print(said, file=sys.stderr, flush=True)
 
 
 def place() -> Path:
@@ -81,10 +106,10 @@ def place() -> Path:
     return WORK
 
 
-def file_of(name: str, options: dict[str, Any]) -> Path:
+def file_of(name: str, options: dict[str, Any], part: str = "quality") -> Path:
     decisive = {k: v for k, v in options.items() if k != "data"}
     key = hashlib.sha256(json.dumps([AdapterBank.open("embedded").content_hash, decisive]).encode()).hexdigest()[:8]
-    return place() / f"quality-{name}-{key}.json"
+    return place() / f"{part}-{name}-{key}.json"
 
 
 def task(name: str, options: dict[str, Any]) -> None:
@@ -103,29 +128,37 @@ def task(name: str, options: dict[str, Any]) -> None:
     from lorameta.generate import generate_adapter
 
     generate_adapter(parts["train"], bank=bank.without(name), operator="trial")  # imports are nobody's cost
-    runs = {FULL: one(bank, None, parts, options, None, scorer, batches)}
-    steps = max(1, round(SHARE * runs[FULL]["steps"]))
-    for start, asked in STARTS.items():
+    runs = {FULL: one(bank, None, parts, options, scorer, batches)}
+    for called, run in RUNS.items():
         begun, adapter = time.process_time(), None
-        if asked is not None:
-            adapter = generate_adapter(parts["train"], bank=bank.without(name), **asked)
-        runs[start] = one(bank, adapter, parts, options, steps, scorer, batches, time.process_time() - begun)
+        if run.start is not None:
+            adapter = generate_adapter(parts["train"], bank=bank.without(name), **run.start)
+        before = time.process_time() - begun
+        steps = max(1, round(run.share * runs[FULL]["steps"]))
+        chosen = options | {"steps": steps, "top_layers": run.top_layers}
+        runs[called] = one(bank, adapter, parts, chosen, scorer, batches, before)
     found = {"task": name, "family": bank.records[name].family, "base": scorer.score(batches), "runs": runs}
+    keep(path, found)
+
+
+def keep(path: Path, found: dict[str, Any]) -> None:
     fresh = path.with_suffix(".tmp")
     fresh.write_text(json.dumps(found, indent=1))
     fresh.replace(path)
 
 
 def one(
-    bank: AdapterBank, start: Any, parts: dict[str, list[dict]], options: dict[str, Any], steps: int | None,
-    scorer: Any, batches: Any, before: float = 0.0,
+    bank: AdapterBank, start: Any, parts: dict[str, list[dict]], options: dict[str, Any], scorer: Any, batches: Any,
+    before: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """One run: the curve of the best state so far, and the scores of the last, with answers written out."""
     from lorameta.refine import prepared
 
+    steps = options.get("steps")
     settings = {
         "epochs": None if steps else options["epochs"], "steps": steps, "learning_rate": options["rate"], "rank": 8,
-        "alpha": 16, "targets": TARGETS, "precision": "float32", "threads": 1, "evaluations": 12, "batch_size": 16,
+        "alpha": 16, "targets": TARGETS, "precision": "float32", "threads": 1, "evaluations": 12,
+        "batch_size": options["batch"], "top_layers": options.get("top_layers"),
     }  # fmt: skip
     curve: list[dict[str, float]] = []
     update: dict[str, Any] = {}

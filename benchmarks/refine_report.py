@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Iterable
 from typing import Any
 
 from common import RESULTS, write
-from refine_quality import FULL, SHARE, STARTS, file_of, place
+from refine_quality import FULL, RUNS, SHARE, file_of, place
+from refine_settings import SETTINGS
 from refine_speed import BASES, VARIANTS, median
 
 METRICS = ("loss", "exact_match")
@@ -18,7 +20,7 @@ def report() -> None:
     result: dict[str, Any] = {}
     lines = ["# Refinement", ""]
     for name, (heading, part, said) in PARTS.items():
-        path = place() / ("tasks.json" if name == "quality" else f"{name}.json")
+        path = place() / f"{name}.json"
         if not path.is_file():
             continue
         found = json.loads(path.read_text())
@@ -55,7 +57,7 @@ def middle(values: Iterable[float | None]) -> float | None:
 def quality_part(found: dict[str, Any]) -> dict[str, Any]:
     tasks = [json.loads(file_of(name, found["options"]).read_text()) for name in found["tasks"]]
     starts = {}
-    for name in STARTS:
+    for name in RUNS:
         line: dict[str, Any] = {}
         sooner: dict[str, list[float | None]] = {"loss": [], "forced_exact_match": []}
         closed: dict[str, list[float]] = {metric: [] for metric in METRICS}
@@ -118,7 +120,8 @@ def quality_lines(found: dict[str, Any]) -> list[str]:
         f"{len(tasks)} tasks, each left out of the bank in turn. The full fine-tune from scratch makes "
         f"{full['steps']:.0f} steps in {full['cpu']:.0f} CPU seconds (median) and goes from loss {base['loss']:.2f} "
         f"and exact match {base['exact_match']:.3f} to {full['loss']:.2f} and {full['exact_match']:.3f} (means). "
-        f"Every start then gets {found['share']:.0%} of its steps, with a schedule for them. Gap: share of the way "
+        f"A start gets {found['share']:.0%} of its steps, with a schedule for them; where only the upper half of the "
+        f"layers is adapted, as many as take about as long; some get all. Gap: share of the way "
         "from base to full fine-tune, median over tasks. CPU: share of the full fine-tune's CPU seconds, with what "
         "generating the start took. Reach: tasks on which the run is as good as the end of the full fine-tune; times "
         "sooner: how many times sooner than the end of the full fine-tune, median over all tasks, never if less than "
@@ -134,6 +137,37 @@ def at_start(task: dict[str, Any], name: str, metric: str) -> float:
 
 def trimmed(task: dict[str, Any]) -> dict[str, Any]:
     return {"family": task["family"], "base": task["base"], "runs": task["runs"]}
+
+
+def settings_part(found: dict[str, Any]) -> dict[str, Any]:
+    tasks = found["tasks"]
+    lines = {}
+    plain = statistics.fmean(math.log(task[next(iter(SETTINGS))]["loss"]) for task in tasks.values())
+    for name in SETTINGS:
+        runs = [task[name] for task in tasks.values()]
+        loss = statistics.fmean(math.log(run["loss"]) for run in runs)
+        lines[name] = {
+            "loss": round(math.exp(loss), 4),
+            "loss_ratio": round(math.exp(loss - plain), 3),
+            "exact_match": round(statistics.fmean(run["exact_match"] for run in runs), 4),
+            "cpu": round(statistics.fmean(run["cpu"] for run in runs), 1),
+        }
+    return {"settings": lines, "tasks": tasks, "options": {k: v for k, v in found["options"].items() if k != "data"}}
+
+
+def settings_lines(found: dict[str, Any]) -> list[str]:
+    """The table of the settings; `found` is a part of refine.json."""
+    rows = [
+        [name, f"{s['loss']:.3f}", f"{s['loss_ratio']:.2f}", f"{s['exact_match']:.3f}", f"{s['cpu']:.0f}"]
+        for name, s in found["settings"].items()
+    ]
+    return [
+        f"{len(found['tasks'])} other tasks ({', '.join(found['tasks'])}), {found['options']['epochs']} epochs from "
+        f"scratch on the embedded base, whose default rate is 0.0025 and which has 6 layers; scores on at most "
+        f"{found['options']['rows']} test rows a task, one seed. Loss: geometric mean over the tasks.",
+        "",
+        *table(["", "loss", "against the first", "exact match", "CPU seconds"], rows),
+    ]
 
 
 def speed_part(found: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +242,7 @@ def figure(quality: dict[str, Any]) -> None:
         count, columns, figsize=(3.1 * columns, 2.3 * count + 0.6), squeeze=False, layout="constrained"
     )
     for ax, (name, task) in zip(grid.flat, tasks.items(), strict=False):
-        for colour, start in zip((COLOURS[6], *COLOURS), (FULL, *STARTS), strict=False):
+        for colour, start in zip((COLOURS[6], *COLOURS), (FULL, *(r for r in RUNS if RUNS[r].share < 1)), strict=False):
             curve = task["runs"][start]["curve"]
             ax.plot(
                 [max(point["cpu"], 0.1) for point in curve], [point["loss"] for point in curve], color=colour,
@@ -230,6 +264,7 @@ def figure(quality: dict[str, Any]) -> None:
 
 #: Part -> heading, function of what was measured, function of that to lines of Markdown.
 PARTS = {
+    "settings": ("Rows a step, rate, layers", settings_part, settings_lines),
     "quality": ("Quality against CPU seconds", quality_part, quality_lines),
     "speed": ("Speed against the plain Trainer", speed_part, speed_lines),
     "step7b": ("One step of a base of Mistral-7B's shape", step7b_part, step7b_lines),

@@ -84,13 +84,18 @@ def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
 def answer_losses(model: Any, ids: torch.Tensor, attention: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
     """Negative log-likelihood in nats of every answer token, as one flat tensor.
 
-    Logits are formed at the answer's positions only: in a small model the vocabulary is most of the cost.
+    Logits are formed at the answer's positions only: in a small model the vocabulary is most of the cost. What the
+    model makes of them behind its head (the cap of Gemma-2, the scales of Granite and Cohere) stays its own.
     """
     from torch.nn.functional import cross_entropy
 
-    hidden = decoder_of(model)(input_ids=ids, attention_mask=attention).last_hidden_state[:, :-1]
     wanted = answers[:, 1:]
-    logits = model.get_output_embeddings()(hidden[wanted])
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-1][wanted], *inputs[1:]))
+    try:
+        logits = model(input_ids=ids, attention_mask=attention).logits
+    finally:
+        hook.remove()
     return cross_entropy(logits.float(), ids[:, 1:][wanted], reduction="none")
 
 

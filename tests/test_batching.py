@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors  # noqa: E402
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast  # noqa: E402
 
@@ -78,6 +79,40 @@ def test_losses_are_those_of_the_whole_model(tokenizer, model):
     found = answer_losses(model, *collate([encoded], tokenizer.pad_token_id))
     assert found.numel() == len(encoded.ids) - encoded.answer_start
     torch.testing.assert_close(found.mean(), expected)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("Gemma2", {"final_logit_softcapping": 0.05, "head_dim": 8}),
+        ("Granite", {"logits_scaling": 8.0}),
+        ("Cohere", {"logit_scale": 0.0625}),
+    ],
+)
+def test_what_a_model_does_behind_its_head_counts(tokenizer, architecture, options):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{architecture}Config")(
+        vocab_size=259, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, pad_token_id=0, bos_token_id=1, eos_token_id=2, **options,
+    )  # fmt: skip
+    model = getattr(transformers, f"{architecture}ForCausalLM")(config).eval()
+    encoded = [encode_example(tokenizer, example) for example in PROMPTS[:3]]
+    ids, attention, answers = collate(encoded, tokenizer.pad_token_id)
+    logits = model(input_ids=ids, attention_mask=attention).logits[:, :-1]
+    labels = ids[:, 1:].masked_fill(~answers[:, 1:], -100)
+    expected = torch.nn.functional.cross_entropy(logits.transpose(1, 2).float(), labels, reduction="none")
+    torch.testing.assert_close(answer_losses(model, ids, attention, answers), expected[answers[:, 1:]])
+    # without it the losses would differ: the option is not idle
+    hidden = model.get_decoder()(input_ids=ids, attention_mask=attention).last_hidden_state[:, :-1]
+    bare = torch.nn.functional.cross_entropy(model.lm_head(hidden).transpose(1, 2), labels, reduction="none")
+    assert not torch.allclose(bare[answers[:, 1:]], expected[answers[:, 1:]], rtol=1e-3)
+
+
+def test_the_head_is_whole_after_a_failure(tokenizer, model):
+    ids, attention, answers = collate([encode_example(tokenizer, PROMPTS[0])], tokenizer.pad_token_id)
+    with pytest.raises(IndexError):
+        answer_losses(model, ids + 1000, attention, answers)
+    assert model(input_ids=ids).logits.shape == (*ids.shape, 259)
 
 
 def test_batches_are_a_partition_with_the_longest_first():

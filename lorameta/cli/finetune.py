@@ -26,6 +26,7 @@ def finetune(
     rank: training.Rank = None,
     alpha: training.Alpha = None,
     targets: training.Targets = None,
+    top_layers: training.TopLayers = None,
     learning_rate: training.LearningRate = None,
     batch_size: training.BatchSize = None,
     micro_batch_size: training.MicroBatchSize = None,
@@ -57,7 +58,7 @@ def finetune(
             from lorameta.refine import prepared
 
             settings = training.settings(
-                targets, epochs=epochs, steps=steps, minutes=minutes, rank=rank, alpha=alpha,
+                targets, epochs=epochs, steps=steps, minutes=minutes, rank=rank, alpha=alpha, top_layers=top_layers,
                 learning_rate=learning_rate, batch_size=batch_size, micro_batch_size=micro_batch_size, dropout=dropout,
                 max_length=max_length, precision=precision, checkpointing=checkpointing, threads=threads,
                 save_minutes=save_minutes, seed=seed,

@@ -54,13 +54,20 @@ Targets = Annotated[
         metavar="NAMES", help="Layers to adapt, as q_proj,v_proj, or all-linear; by default those of the adapter."
     ),
 ]
+TopLayers = Annotated[
+    int | None,
+    typer.Option(
+        "--top-layers", metavar="N", help="Adapt the N uppermost layers alone: quicker; by default all.",
+        show_default=False,
+    ),
+]  # fmt: skip
 LearningRate = Annotated[
     float | None,
     typer.Option("--learning-rate", metavar="X", help="By default 5e-4 (2000 / width)^0.781: 2.9e-4 for a base of 7B."),
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option("--batch-size", metavar="N", help="Rows a step; by default 4 to 16, by the number of rows."),
+    typer.Option("--batch-size", metavar="N", help="Rows a step; by default 4 to 8, by the number of rows."),
 ]
 MicroBatchSize = Annotated[
     int | None,
@@ -220,13 +227,15 @@ def described(plan: Plan) -> str:
     how = f"{plan.expected_steps:,} steps" if plan.minutes is None else f"about {plan.expected_steps:,} steps"
     budget = "" if plan.minutes is None else f", ended after {plan.minutes:g} minutes (the rate follows the time)"
     twice = ", with gradient checkpointing" if plan.checkpointing else ""
+    where = f", in the {plan.top_layers} uppermost layers" if plan.top_layers < plan.layers else ""
+    once = f"; what the other {plan.kept_layers} make of a row is kept" if plan.kept_layers else ""
     lines = [
         f"Rows          {plan.rows:,} to train on{shortened}, {plan.held_out:,} held out; "
         f"{plan.tokens:,} tokens an epoch, {plan.longest:,} in the longest row",
         f"Steps         {how} of {plan.batch_size} rows ({plan.steps_an_epoch:,} an epoch){budget}, "
         f"learning rate {plan.learning_rate:.2g}",
         f"Adapter       rank {plan.rank}, alpha {plan.alpha:g}, {plan.parameters:,} parameters on "
-        f"{', '.join(plan.targets)}",
+        f"{', '.join(plan.targets)}{where}{once}",
         f"Precision     {plan.precision} ({plan.why}){twice}, {plan.threads} thread{'s' * (plan.threads > 1)}",
         f"Memory        {gigabytes(plan.memory)} needed, {gigabytes(plan.available)} present",
         f"Time          {duration(plan.seconds)}: {seconds(plan.step_seconds)} a step, "

@@ -144,7 +144,7 @@ def outline(config: Any, name: str, revision: str | None, targets: tuple[str, ..
         raise UsageError(f"{name} ({type(model).__name__}) has no stack of layers under a language-model head")
     layers = getattr(decoder, stack)
     linear = linear_shapes(model)
-    chosen = _chosen(linear, targets, name)
+    chosen = chosen_paths(linear, targets, name)
     pairs = [rank * sum(linear[path]) for path in chosen]
     heads = getattr(config, "num_attention_heads", 1)
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -217,7 +217,7 @@ def linear_shapes(model: Any) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _chosen(linear: dict[str, tuple[int, int]], targets: tuple[str, ...], name: str) -> list[str]:
+def chosen_paths(linear: dict[str, tuple[int, int]], targets: tuple[str, ...], name: str) -> list[str]:
     """Paths of the targets, by PEFT's rule: a name that the path is or ends with at a dot."""
     if targets == (ALL_LINEAR,):
         return sorted(linear)

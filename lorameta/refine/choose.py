@@ -68,7 +68,7 @@ def usual_piece(train: Sequence[EncodedExample], hyper: LoraTraining, tokens: in
 
 def fitting(
     settings: RefineSettings, hyper: LoraTraining, shape: Outline, dtype: str, train: Sequence[EncodedExample],
-    piece: int, kept: float, now: int, free: int,
+    piece: int, kept: float, now: int, free: int, frozen: int = 0,
 ) -> tuple[int, bool, int]:  # fmt: skip
     """Tokens of a piece, whether layers must be computed twice, and the bytes that the process then needs.
 
@@ -79,14 +79,15 @@ def fitting(
     while settings.micro_batch_size is None and sizes[-1] > longest:
         sizes.append(max(longest, sizes[-1] // 2))
     ways = [settings.checkpointing] if settings.checkpointing is not None else [False, True]
+    deep = shape.layers - frozen
     adapter = TRAINED_BYTES * shape.adapter_parameters
     for twice in ways:
         for size in sizes:
             most = largest_piece(train, hyper, size)
             tokens = len(most) * max(len(train[i].ids) for i in most)
             logits = LOGIT_BYTES * shape.vocabulary * sum(answers(train[i]) for i in most)
-            layer = kept * tokens / shape.layers
-            between = shape.layers * tokens * shape.width * ITEMSIZE[dtype]
+            layer = kept * tokens / deep
+            between = deep * tokens * shape.width * ITEMSIZE[dtype]
             needed = round((between + 2 * layer if twice else kept * tokens + layer / 2) + logits + adapter)
             if needed <= ROOM * free:
                 return size, twice, now + needed
@@ -97,6 +98,7 @@ def planned(
     settings: RefineSettings, hyper: LoraTraining, shape: Outline, start: Adapter | None,
     train: Sequence[EncodedExample], held_out: Sequence[EncodedExample], shortened: int, longest: int, piece: int,
     pace: Pace, precision: str, why: str, checkpointing: bool, threads: int, memory: int, available: int,
+    frozen: int = 0, kept_layers: int = 0,
 ) -> Plan:  # fmt: skip
     """The plan, with the steps and the time that follow from the pace."""
     tokens = sum(len(row.ids) for row in train)
@@ -104,16 +106,19 @@ def planned(
     step_tokens = tokens / epoch
     steps = settings.steps_of(epoch)
     least = min(len(held_out), HELD_OUT[0])
-    few = pace.token * sum(len(row.ids) for row in held_out[:least]) / 2
+    few_tokens = sum(len(row.ids) for row in held_out[:least])
+    few = pace.token * few_tokens / 2
+    once = pace.prefix * (few_tokens + tokens)
     expected = steps
     if settings.minutes is not None:
         refuse_time(settings.minutes, pace.token * step_tokens, few)
-        possible = max(1, steps_in(60 * settings.minutes, step_tokens, pace.token, few))
+        possible = max(1, steps_in(max(0.0, 60 * settings.minutes - once), step_tokens, pace.token, few))
         expected = possible if steps is None else min(steps, possible)
     assert expected is not None  # steps_of gives some where there is no time budget
     count, evaluations = held_out_for(held_out, round(expected * step_tokens), least, settings.evaluations)
     held_tokens = sum(len(row.ids) for row in held_out[:count])
     seconds = training_seconds(expected, step_tokens, held_tokens, evaluations, pace.token)
+    seconds += pace.prefix * (held_tokens + min(tokens, expected * step_tokens))
     if settings.minutes is not None:
         seconds = min(seconds, 60 * settings.minutes)
     return Plan(
@@ -134,6 +139,9 @@ def planned(
         rank=hyper.rank,
         alpha=hyper.alpha,
         targets=shape.targets,
+        layers=shape.layers,
+        top_layers=shape.layers - frozen,
+        kept_layers=kept_layers,
         parameters=shape.adapter_parameters,
         precision=precision,
         why=why,

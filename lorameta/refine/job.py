@@ -16,25 +16,28 @@ from lorameta import peft_format, tensors
 from lorameta.adapter import Adapter
 from lorameta.batching import EncodedExample
 from lorameta.data import Example
-from lorameta.doctor.base import find_config, linear_shapes, meta_model, outline
+from lorameta.doctor.base import chosen_paths, find_config, linear_shapes, meta_model, outline
 from lorameta.doctor.machine import THREAD_VARIABLES, look
+from lorameta.doctor.need import ITEMSIZE
+from lorameta.lora import LoraPair
 from lorameta.refine import choose, room
 from lorameta.refine.base import Base, base_fingerprint, load_base, load_tokenizer
 from lorameta.refine.checkpoint import Store
 from lorameta.refine.loop import Hooks, Loop
 from lorameta.refine.measure import checkpointed, kept_bytes, measure, peak_memory, without_cache
 from lorameta.refine.options import RefineSettings
-from lorameta.refine.plan import Plan
+from lorameta.refine.plan import ROOM, Plan
+from lorameta.refine.prefix import Prefix, frozen_layers, in_top_layers
 from lorameta.refine.progress import Log, Progress
 from lorameta.refine.rows import encode_rows
 from lorameta.refine.settings import ALL_LINEAR, LoraTraining
 from lorameta.refine.split import Parts
-from lorameta.refine.start import check_start, cut, lay_on
+from lorameta.refine.start import begin_with, check_start
 from lorameta.refine.steps import piece_tokens
 from lorameta.refine.train import lora_on, pairs_of
 
 #: Raised whenever the same rows and settings would give other numbers: checkpoints of before are then no use.
-ENGINE = 1
+ENGINE = 2
 
 
 @dataclass
@@ -56,6 +59,8 @@ class Job:
     _start: Adapter | None
     _store: Store | None
     _spent: float
+    _frozen: Mapping[str, LoraPair] = field(default_factory=dict)
+    _prefix: Prefix | None = None
     _log: Log = field(default_factory=lambda: Log(None))
 
     def run(
@@ -83,7 +88,8 @@ class Job:
             self._store.begin(plan)
         hooks = Hooks(report, observe, self._store, self._log, 60 * options.save_minutes, options.save_steps)
         self._log.write("plan", **plan.as_dict())
-        loop = Loop(self._model, *self._rows, plan, self._settings, self._base.tokenizer.pad_token_id, hooks)
+        pad = self._base.tokenizer.pad_token_id
+        loop = Loop(self._model, *self._rows, plan, self._settings, pad, hooks, self._prefix)
         with peak_memory() as peak:
             loop.run(self._spent)
             largest = peak()
@@ -114,6 +120,7 @@ class Job:
             "rank": plan.rank,
             "alpha": plan.alpha,
             "targets": list(plan.targets),
+            "top_layers": plan.top_layers,
             "minutes": plan.minutes,
             "seed": self._settings.seed,
             "diverged": loop.diverged,
@@ -123,7 +130,7 @@ class Job:
         if start is not None and state.best_step == 0 and all(p.rank == plan.rank for p in start.modules.values()):
             modules: Mapping[str, Any] = start.modules  # the very numbers that were given
         else:
-            modules = pairs_of(loop.parameters, self._settings)
+            modules = {**self._frozen, **pairs_of(loop.parameters, self._settings)}
         if start is None:
             return Adapter(modules, *self._said, report={"refinement": about})
         return replace(start, modules=modules, report=start.report | {"refinement": about})
@@ -197,7 +204,13 @@ def prepare(
     hyper = settings.training(rank=rank, rows=len(parts.train), targets=targets)
     if start is not None:
         check_start(start, linear_shapes(meta_model(config, "float32")), hyper.targets, name)
-    shape = outline(config, name, revision, hyper.targets, rank)
+    trained = hyper.targets
+    if settings.top_layers is not None:
+        meta = meta_model(config, "float32")
+        paths = chosen_paths(linear_shapes(meta), hyper.targets, name)
+        trained = tuple(in_top_layers(meta, paths, settings.top_layers, name))
+        hyper = replace(hyper, targets=tuple({*trained, *(() if start is None else start.modules)}))
+    shape = outline(config, name, revision, trained, rank)
 
     tokenizer = base.tokenizer if isinstance(base, Base) else load_tokenizer(name, revision)
     limit = min(getattr(config, "max_position_embeddings", None) or hyper.max_length, hyper.max_length)
@@ -234,35 +247,51 @@ def prepare(
             begun = time.perf_counter()
         stack.enter_context(without_cache(loaded.model))
         model = stack.enter_context(lora_on(loaded, hyper))
+        still: dict[str, LoraPair] = {}
         if start is not None:
-            parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
-            lay_on(parameters, cut(start, rank), hyper.alpha / hyper.rank)
+            only = None if settings.top_layers is None else trained
+            still = begin_with(model, start, rank, hyper.alpha / hyper.rank, only)
+        frozen = frozen_layers(model)
+        prefix = Prefix(model, frozen) if frozen else None
         if plan is None:
             say("measuring two steps")
             pad = loaded.tokenizer.pad_token_id
             model.train()
-            kept = kept_bytes(model, min(train, key=lambda row: len(row.ids)), pad)
+            shortest = min(train, key=lambda row: len(row.ids))
+            kept = kept_bytes(model, shortest, pad, frozen)
             now = psutil.Process().memory_info().rss
             free = room.available()
             piece, checkpointing, needed = choose.fitting(
-                settings, hyper, shape, precision, train, piece, kept, now, free
+                settings, hyper, shape, precision, train, piece, kept, now, free, frozen
             )
             if checkpointing:
                 stack.enter_context(checkpointed(loaded.model))
+            if prefix is not None:
+                states = shape.width * ITEMSIZE[precision] * sum(len(row.ids) for row in (*train, *held_out))
+                if needed + states > now + ROOM * free or not prefix.agrees(shortest, pad):
+                    prefix = None
+                else:
+                    needed += states
+                    stack.enter_context(prefix.mounted())
             usual, most = choose.usual_piece(train, hyper, piece), choose.largest_piece(train, hyper, piece)
-            pace = measure(model, train, hyper, pad, usual, most, tokens=piece)
+            pace = measure(model, train, hyper, pad, usual, most, tokens=piece, prefix=prefix)
             plan = choose.planned(
                 settings, hyper, shape, start, train, held_out, shortened + more, longest, piece, pace,
                 precision, why, checkpointing, threads, max(pace.memory, needed), now + free,
+                frozen, 0 if prefix is None else frozen,
             )  # fmt: skip
-        elif plan.checkpointing:
-            stack.enter_context(checkpointed(loaded.model))
+        else:
+            if plan.checkpointing:
+                stack.enter_context(checkpointed(loaded.model))
+            prefix = prefix if plan.kept_layers else None
+            if prefix is not None:
+                stack.enter_context(prefix.mounted())
         if known is not None and store is not None and (found := store.load()) is not None:
             plan = replace(plan, resumed_at=found[0].step)
         torch.manual_seed(hyper.seed)
         yield Job(
             plan, model, loaded, (said or name, revision), (train, held_out[: plan.held_out]), hyper, settings, start,
-            store, time.perf_counter() - begun if known is None else 0.0, logger,
+            store, time.perf_counter() - begun if known is None else 0.0, still, prefix, logger,
         )  # fmt: skip
 
 

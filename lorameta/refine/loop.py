@@ -13,6 +13,7 @@ from lorameta.batching import EncodedExample
 from lorameta.refine.budget import Budget
 from lorameta.refine.checkpoint import PARTS, State, Store
 from lorameta.refine.plan import FORWARD, Plan
+from lorameta.refine.prefix import Prefix
 from lorameta.refine.progress import Log, Progress
 from lorameta.refine.settings import LoraTraining
 from lorameta.refine.steps import answers, backward, clip, mean_loss, optimizer_of
@@ -62,6 +63,8 @@ class Loop:
     pad : int
         Id of the padding token.
     hooks : Hooks
+    prefix : Prefix, optional
+        Of frozen layers, mounted.
     """
 
     def __init__(
@@ -73,9 +76,11 @@ class Loop:
         settings: LoraTraining,
         pad: int,
         hooks: Hooks,
+        prefix: Prefix | None = None,
     ) -> None:
         self.model, self.train, self.held_out = model, train, held_out
         self.plan, self.settings, self.pad, self.hooks = plan, settings, pad, hooks
+        self.prefix = prefix
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = optimizer_of(list(self.parameters.values()), plan.learning_rate, settings.weight_decay)
         seconds = None if plan.minutes is None else 60 * plan.minutes
@@ -130,7 +135,7 @@ class Loop:
     def _first(self) -> None:
         """Measure the start: what is returned must not be worse."""
         begun = time.perf_counter()
-        loss = mean_loss(self.model, self.held_out, self.pad, tokens=self.plan.piece_tokens)
+        loss = self._held_out_loss()
         self.measuring = time.perf_counter() - begun
         self.state.history = [(0, loss)]
         self.best = self._copy()
@@ -164,7 +169,7 @@ class Loop:
             group["lr"] = rate
         loss = backward(
             self.model, self.train, batch, self.pad,
-            most=self.settings.micro_batch_size, tokens=self.plan.piece_tokens,
+            most=self.settings.micro_batch_size, tokens=self.plan.piece_tokens, prefix=self.prefix,
         )  # fmt: skip
         norm = clip(list(self.parameters.values()), self.settings.max_gradient_norm)
         self.diverged = self._watch.trouble(self.state.step + 1, loss, norm)
@@ -198,7 +203,7 @@ class Loop:
 
     def _evaluate(self) -> None:
         begun = time.perf_counter()
-        loss = mean_loss(self.model, self.held_out, self.pad, tokens=self.plan.piece_tokens)
+        loss = self._held_out_loss()
         self.measuring = time.perf_counter() - begun
         while self.state.next_evaluation / self.plan.evaluations <= self.budget.used(self.state.step, self.elapsed):
             self.state.next_evaluation += 1
@@ -213,6 +218,9 @@ class Loop:
         if not math.isfinite(loss):
             self.diverged = f"step {self.state.step}: the validation loss is {loss}"
         self._observe()
+
+    def _held_out_loss(self) -> float:
+        return mean_loss(self.model, self.held_out, self.pad, tokens=self.plan.piece_tokens, prefix=self.prefix)
 
     def _observe(self) -> None:
         if self.hooks.observe is not None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorameta.batching import EncodedExample, collate, decoder_of
 from lorameta.doctor.base import layer_stack
@@ -16,6 +16,9 @@ from lorameta.refine.base import Base, cast
 from lorameta.refine.settings import LoraTraining
 from lorameta.refine.steps import backward, clip, optimizer_of
 from lorameta.refine.train import lora_on
+
+if TYPE_CHECKING:
+    from lorameta.refine.prefix import Prefix
 
 #: Layers that stand for all of them where precisions are compared and what a layer keeps is counted.
 LAYERS = 2
@@ -33,31 +36,35 @@ class Pace:
     ----------
     token : float
         Seconds a token of the training rows.
+    prefix : float
+        Seconds a token for what is computed once, in the frozen layers whose states are kept.
     memory : int
         Largest resident memory of the process in these steps, in bytes; one of them had the longest rows.
     """
 
     token: float
+    prefix: float
     memory: int
 
 
 @contextmanager
-def shallow(model: Any, layers: int = LAYERS) -> Iterator[int]:
-    """The model with its first layers alone; yields how many times as many it has."""
+def shallow(model: Any, layers: int = LAYERS, *, below: int = 0) -> Iterator[int]:
+    """The model with some layers alone, those above `below`; yields how many times as many it has there."""
     decoder = decoder_of(model)
     name = layer_stack(decoder)
     if name is None:
         yield 1
         return
     stack = getattr(decoder, name)
-    setattr(decoder, name, stack[:layers])
+    there = stack[below : below + layers]
+    setattr(decoder, name, there)
     try:
-        yield max(1, round(len(stack) / min(layers, len(stack))))
+        yield max(1, round((len(stack) - below) / len(there)))
     finally:
         setattr(decoder, name, stack)
 
 
-def kept_bytes(model: Any, row: EncodedExample, pad: int) -> float:
+def kept_bytes(model: Any, row: EncodedExample, pad: int, frozen: int = 0) -> float:
     """Bytes a token that all layers together keep for the way back, from a row that goes through some of them.
 
     Parameters
@@ -66,6 +73,8 @@ def kept_bytes(model: Any, row: EncodedExample, pad: int) -> float:
         Training.
     row : EncodedExample
     pad : int
+    frozen : int
+        Layers at the bottom that keep nothing.
     """
     import torch
 
@@ -79,7 +88,7 @@ def kept_bytes(model: Any, row: EncodedExample, pad: int) -> float:
         return tensor
 
     ids, attention, _ = collate([row], pad)
-    with shallow(model) as times, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with shallow(model, below=frozen) as times, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         decoder_of(model)(input_ids=ids, attention_mask=attention)
         kept = sum(storage.nbytes() for storage in alive.values())
     return times * kept / len(row.ids)
@@ -138,6 +147,7 @@ def measure(
     longest: Sequence[int],
     *,
     tokens: int,
+    prefix: Prefix | None = None,
 ) -> Pace:
     """Time two steps, one of the longest rows and one of usual ones; the parameters are as before.
 
@@ -147,6 +157,8 @@ def measure(
         Indices of rows that go through the model at once.
     tokens : int
         Of a piece.
+    prefix : Prefix, optional
+        Of frozen layers, mounted.
     """
     import torch
 
@@ -157,13 +169,19 @@ def measure(
 
     def step(batch: Sequence[int]) -> float:
         begun = time.perf_counter()
-        backward(model, rows, batch, pad, most=settings.micro_batch_size, tokens=tokens)
+        backward(model, rows, batch, pad, most=settings.micro_batch_size, tokens=tokens, prefix=prefix)
         clip(parameters, settings.max_gradient_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return time.perf_counter() - begun
 
     with peak_memory() as peak:
+        once = 0.0
+        if prefix is not None:
+            fresh = sorted({*longest, *usual})
+            begun = time.perf_counter()
+            prefix.give([rows[i] for i in fresh])
+            once = (time.perf_counter() - begun) / sum(len(rows[i].ids) for i in fresh)
         first = step(longest)  # allocates, and tells what the largest step needs
         steps = [step(usual)]
         while sum(steps) < ENOUGH and first < ENOUGH and len(steps) < 5:
@@ -173,7 +191,7 @@ def measure(
             parameter.copy_(value)
     steps.sort()
     seconds = steps[len(steps) // 2]
-    return Pace(seconds / sum(len(rows[i].ids) for i in usual), peak())
+    return Pace(seconds / sum(len(rows[i].ids) for i in usual), once, peak())
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from lorameta.refine.settings import ALL_LINEAR, LoraTraining
 #: Passes over the rows where neither steps, nor minutes, nor epochs are given.
 EPOCHS = 3
 #: Rows a step where none are given: a pass over few rows still has some 20 steps.
-BATCH_SIZES = (4, 16)
+BATCH_SIZES = (4, 8)
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -38,10 +38,15 @@ class RefineSettings:
     targets : tuple of str, optional
         Layers, by the last parts of their names, or ``("all-linear",)``. By default those of the adapter, all linear
         ones from scratch.
+    top_layers : int, optional
+        Adapt only so many of the uppermost layers. What the layers below them make of a row, an adapter that is refined
+        included, is computed once and kept in memory, if there is room: a step then costs little more than its share of
+        the layers.
     learning_rate : float, optional
         By default 5e-4 · (2000 / width)^0.781, see :meth:`lorameta.refine.LoraTraining.rate`.
     batch_size : int, optional
-        Rows a step; by default a sixteenth of the rows, at least 4 and at most 16.
+        Rows a step; by default a sixteenth of the rows, at least 4 and at most 8. Larger batches
+        cost a CPU as much for each row, and make fewer steps of them.
     micro_batch_size : int, optional
         Rows in memory at once; the gradient is that of the whole batch. By default as many of similar length as make
         4,096 tokens, 1,024 for bases beyond 100 million parameters and 512 beyond a billion.
@@ -76,6 +81,7 @@ class RefineSettings:
     rank: int | None = None
     alpha: float | None = None
     targets: tuple[str, ...] | None = None
+    top_layers: int | None = None
     learning_rate: float | None = None
     batch_size: int | None = None
     micro_batch_size: int | None = None
@@ -97,7 +103,7 @@ class RefineSettings:
         problems = []
         if self.targets is not None:
             object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
-        for name in ("epochs", "steps", "rank", "batch_size", "evaluations", "save_steps", "threads"):
+        for name in ("epochs", "steps", "rank", "top_layers", "batch_size", "evaluations", "save_steps", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 problems.append(f"{name} is {value}; it must be at least 1")

@@ -50,6 +50,12 @@ class Plan:
     alpha : float
     targets : tuple of str
         Last parts of the names of the adapted layers.
+    layers : int
+        Of the base.
+    top_layers : int
+        That are adapted, counted from the uppermost down to the lowest with an adapter that is trained.
+    kept_layers : int
+        Below them, whose states are computed once a row and kept; 0 if none are.
     parameters : int
         That are trained.
     precision : str
@@ -84,6 +90,9 @@ class Plan:
     rank: int
     alpha: float
     targets: tuple[str, ...]
+    layers: int
+    top_layers: int
+    kept_layers: int
     parameters: int
     precision: str
     why: str

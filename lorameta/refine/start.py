@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,36 @@ def lay_on(parameters: Mapping[str, Any], modules: Mapping[str, LoraPair], scali
             into_B = parameters[f"{PREFIX}{module}.lora_B.default.weight"]
             into_A[used] = torch.from_numpy(A[used])
             into_B[:, used] = torch.from_numpy(B[:, used])
+
+
+def begin_with(
+    model: Any, adapter: Adapter, rank: int, scaling: float, trained: Collection[str] | None
+) -> dict[str, LoraPair]:
+    """Lay an adapter on a model with fresh factors, and freeze the modules of it that are not trained.
+
+    Parameters
+    ----------
+    model : peft.PeftModel
+    rank : int
+        Of the training.
+    scaling : float
+        alpha / rank of the training.
+    trained : collection of str or None
+        Modules that are trained; None: all.
+
+    Returns
+    -------
+    dict of str to LoraPair
+        The frozen modules, as they lie there.
+    """
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    modules = cut(adapter, rank)
+    lay_on(parameters, modules, scaling)
+    frozen = {} if trained is None else {module: pair for module, pair in modules.items() if module not in trained}
+    for module in frozen:
+        for half in "AB":
+            parameters[f"{PREFIX}{module}.lora_{half}.default.weight"].requires_grad_(False)
+    return frozen
 
 
 def check_start(adapter: Adapter, linear: Mapping[str, tuple[int, int]], targets: tuple[str, ...], base: str) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorameta.batching import EncodedExample, answer_losses, collate
 from lorameta.refine.base import LARGE
 from lorameta.refine.rows import pieces
+
+if TYPE_CHECKING:
+    from lorameta.refine.prefix import Prefix
 
 #: Tokens that go through a base at once, by the number of its parameters: enough for matrices to be multiplied at full
 #: speed, and no more, since memory grows with them.
@@ -21,8 +24,9 @@ def piece_tokens(parameters: int) -> int:
 
 
 def backward(
-    model: Any, rows: Sequence[EncodedExample], batch: Sequence[int], pad: int, *, most: int | None, tokens: int
-) -> float:
+    model: Any, rows: Sequence[EncodedExample], batch: Sequence[int], pad: int, *, most: int | None, tokens: int,
+    prefix: Prefix | None = None,
+) -> float:  # fmt: skip
     """Add the gradient of the mean loss of an answer token in a batch; returns that loss in nats.
 
     Parameters
@@ -35,18 +39,22 @@ def backward(
         Id of the padding token.
     most, tokens
         Of a piece, see :func:`lorameta.refine.rows.pieces`.
+    prefix : Prefix, optional
+        Of frozen layers, mounted.
     """
     lengths = [len(row.ids) for row in rows]
     count = sum(answers(rows[i]) for i in batch)
     total = 0.0
     for piece in pieces(lengths, batch, rows=most, tokens=tokens):
-        loss = answer_losses(model, *collate([rows[i] for i in piece], pad)).sum() / count
+        loss = _losses(model, [rows[i] for i in piece], pad, prefix).sum() / count
         loss.backward()
         total += loss.item()
     return total
 
 
-def mean_loss(model: Any, rows: Sequence[EncodedExample], pad: int, *, tokens: int) -> float:
+def mean_loss(
+    model: Any, rows: Sequence[EncodedExample], pad: int, *, tokens: int, prefix: Prefix | None = None
+) -> float:
     """Mean negative log-likelihood in nats of an answer token, end tokens included; the model is left evaluating."""
     import torch
 
@@ -54,9 +62,15 @@ def mean_loss(model: Any, rows: Sequence[EncodedExample], pad: int, *, tokens: i
     total, count = 0.0, 0
     with torch.no_grad():  # nothing is kept for a way back, so more tokens fit
         for piece in pieces([len(row.ids) for row in rows], range(len(rows)), rows=None, tokens=2 * tokens):
-            found = answer_losses(model, *collate([rows[i] for i in piece], pad))
+            found = _losses(model, [rows[i] for i in piece], pad, prefix)
             total, count = total + found.double().sum().item(), count + found.numel()
     return total / count if count else math.nan
+
+
+def _losses(model: Any, rows: Sequence[EncodedExample], pad: int, prefix: Prefix | None) -> Any:
+    if prefix is not None:
+        prefix.give(rows)
+    return answer_losses(model, *collate(rows, pad))
 
 
 def answers(row: EncodedExample) -> int:

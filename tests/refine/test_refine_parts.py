@@ -104,7 +104,7 @@ def test_steps_of_a_run():
     assert RefineSettings(minutes=1, steps=5).steps_of(10) == 5
 
 
-@pytest.mark.parametrize(("rows", "batch"), [(5, 4), (100, 6), (1000, 16)])
+@pytest.mark.parametrize(("rows", "batch"), [(5, 4), (100, 6), (1000, 8)])
 def test_few_rows_have_small_batches(rows, batch):
     assert RefineSettings().training(rank=8, rows=rows).batch_size == batch
     assert RefineSettings(batch_size=3).training(rank=8, rows=rows).batch_size == 3

@@ -122,7 +122,7 @@ def test_when_no_step_helps_the_very_numbers_that_were_given_come_back(where, gi
 def test_the_best_state_wins_the_start_included(where, given, monkeypatch, script, best):
     measured, states = iter(script), []
 
-    def mean_loss(model, rows, pad, *, tokens):
+    def mean_loss(model, rows, pad, *, tokens, prefix):
         states.append({name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad})
         return next(measured)
 
@@ -401,7 +401,7 @@ def test_smaller_pieces_come_before_computing_twice(where, monkeypatch):
     chosen = {}
     real = choose.fitting
 
-    def fitting(settings, hyper, shape, dtype, train, piece, kept, now, free):
+    def fitting(settings, hyper, shape, dtype, train, piece, kept, now, free, frozen):
         longest = max(len(row.ids) for row in train)
         one = real(settings, hyper, shape, dtype, train, longest, kept, now, 1 << 60)[2] - now
         chosen["small"] = real(settings, hyper, shape, dtype, train, 4 * longest, kept, now, round(one / 0.94))
@@ -409,7 +409,7 @@ def test_smaller_pieces_come_before_computing_twice(where, monkeypatch):
         wide = real(replace(settings, checkpointing=True), hyper, shape, dtype, train, longest, kept, now, 1 << 60)
         assert wide[1]
         chosen["longest"] = longest
-        return real(settings, hyper, shape, dtype, train, piece, kept, now, free)
+        return real(settings, hyper, shape, dtype, train, piece, kept, now, free, frozen)
 
     monkeypatch.setattr(choose, "fitting", fitting)
     with prepared(ROWS, where, FAST) as job:
