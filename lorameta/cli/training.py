@@ -51,7 +51,8 @@ Alpha = Annotated[float | None, typer.Option(metavar="A", help="Scaling times ra
 Targets = Annotated[
     str | None,
     typer.Option(
-        metavar="NAMES", help="Layers to adapt, as q_proj,v_proj, or all-linear; by default those of the adapter."
+        metavar="NAMES",
+        help="Layers to adapt, as q_proj,v_proj, or all-linear; by default the adapter's, all from scratch.",
     ),
 ]
 TopLayers = Annotated[
@@ -227,20 +228,21 @@ def described(plan: Plan) -> str:
     how = f"{plan.expected_steps:,} steps" if plan.minutes is None else f"about {plan.expected_steps:,} steps"
     budget = "" if plan.minutes is None else f", ended after {plan.minutes:g} minutes (the rate follows the time)"
     twice = ", with gradient checkpointing" if plan.checkpointing else ""
-    where = f", in the {plan.top_layers} uppermost layers" if plan.top_layers < plan.layers else ""
-    once = f"; what the other {plan.kept_layers} make of a row is kept" if plan.kept_layers else ""
     lines = [
         f"Rows          {plan.rows:,} to train on{shortened}, {plan.held_out:,} held out; "
         f"{plan.tokens:,} tokens an epoch, {plan.longest:,} in the longest row",
         f"Steps         {how} of {plan.batch_size} rows ({plan.steps_an_epoch:,} an epoch){budget}, "
         f"learning rate {plan.learning_rate:.2g}",
         f"Adapter       rank {plan.rank}, alpha {plan.alpha:g}, {plan.parameters:,} parameters on "
-        f"{', '.join(plan.targets)}{where}{once}",
+        f"{', '.join(plan.targets)}",
         f"Precision     {plan.precision} ({plan.why}){twice}, {plan.threads} thread{'s' * (plan.threads > 1)}",
         f"Memory        {gigabytes(plan.memory)} needed, {gigabytes(plan.available)} present",
         f"Time          {duration(plan.seconds)}: {seconds(plan.step_seconds)} a step, "
         f"{1 / plan.token_seconds:,.0f} tokens a second",
     ]
+    if plan.top_layers < plan.layers:
+        once = "; what the others make of a row is computed once and kept" if plan.kept_layers else ""
+        lines.insert(3, f"Layers        the {plan.top_layers} uppermost of {plan.layers}{once}")
     if plan.resumed_at:
         lines.append(f"Resumed       at step {plan.resumed_at:,}, where an earlier run was stopped")
     return "\n".join(lines)

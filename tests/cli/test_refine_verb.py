@@ -52,6 +52,18 @@ def test_refine_writes_what_the_function_makes_and_leaves_the_given_alone(lorame
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.jsonl", "given", "out"]
 
 
+def test_upper_layers_alone(lorameta, tiny_bank, data, given, tmp_path):
+    words = ["-d", data, "-o", tmp_path / "out", "--base", tiny_bank / "base", *SHORT, "--top-layers", 1]
+    result = lorameta("refine", given, *words)
+    assert result.code == 0, result.err
+    assert "Layers        the 1 uppermost of 2; what the others make of a row is computed once and kept" in result.err
+    settings = SETTINGS | {"top_layers": 1}
+    assert same(Adapter.from_pretrained(tmp_path / "out"), refine(given, data, base=words[5], settings=settings))
+    assert lorameta("refine", given, *words[:-1], 3, "--force").err.endswith(
+        "base has 2 layers; 3 of them cannot be adapted (--top-layers)\n"
+    )
+
+
 def test_the_given_adapter_is_never_overwritten(lorameta, tiny_bank, data, given):
     before = {path.name: path.read_bytes() for path in given.iterdir()}
     for out in (given, given / ".." / "given"):
