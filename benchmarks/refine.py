@@ -29,6 +29,7 @@ def main() -> None:
         "--batch-size", type=int, default=8, help="of all runs; that of `finetune` for 128 rows or more"
     )
     parser.add_argument("--more-tasks", type=int, default=6, help="other ones, for the part that compares settings")
+    parser.add_argument("--seeds", type=int, default=3, help="of each run of that part")
     parser.add_argument("--rows", type=int, default=64, help="test rows a task at most")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each variant of the speed part")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of a variant")

@@ -159,6 +159,7 @@ def one(
         "epochs": None if steps else options["epochs"], "steps": steps, "learning_rate": options["rate"], "rank": 8,
         "alpha": 16, "targets": TARGETS, "precision": "float32", "threads": 1, "evaluations": 12,
         "batch_size": options["batch"], "top_layers": options.get("top_layers"),
+        "seed": options.get("seed", 0),
     }  # fmt: skip
     curve: list[dict[str, float]] = []
     update: dict[str, Any] = {}

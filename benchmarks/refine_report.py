@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 from common import RESULTS, write
@@ -14,6 +15,7 @@ from refine_settings import SETTINGS
 from refine_speed import BASES, VARIANTS, median
 
 METRICS = ("loss", "exact_match")
+SCRATCH, ALL = "from scratch", ", all steps"
 
 
 def report() -> None:
@@ -83,6 +85,7 @@ def quality_part(found: dict[str, Any]) -> dict[str, Any]:
             line[f"{metric}_gap_closed"] = round(statistics.median(closed[metric]), 3) if closed[metric] else None
             line[f"{metric}_at_start"] = round(statistics.fmean(at_start(task, name, metric) for task in tasks), 4)
         line["share_of_cpu"] = round(statistics.median(cost), 3)
+        line["head_start"] = round(statistics.median(head_start(task, name) for task in tasks), 4)
         line["start_cpu"] = round(statistics.median(task["runs"][name]["start_cpu"] for task in tasks), 2)
         starts[name] = line
     full = {metric: round(statistics.fmean(t["runs"][FULL]["scores"][metric] for t in tasks), 4) for metric in METRICS}
@@ -104,31 +107,46 @@ def quality_lines(found: dict[str, Any]) -> list[str]:
 
     rows = [
         [
-            name, number(s["loss_at_start"]), number(s["loss"]), number(s["exact_match"], ".3f"),
-            number(s["loss_gap_closed"], ".0%"), number(s["exact_match_gap_closed"], ".0%"),
-            number(s["share_of_cpu"], ".0%"), f"{s['loss_reached']} of {len(tasks)}",
+            name, number(s["share_of_cpu"], ".0%"), number(s["loss_at_start"]), number(s["head_start"], ".1%"),
+            number(s["loss"]), number(s["exact_match"], ".3f"), number(s["loss_gap_closed"], ".0%"),
+            number(s["exact_match_gap_closed"], ".0%"), f"{s['loss_reached']} of {len(tasks)}",
             number(s["loss_times_sooner"], ".1f"), f"{s['forced_exact_match_reached']} of {len(tasks)}",
             number(s["forced_exact_match_times_sooner"], ".1f"),
         ]
         for name, s in starts.items()
     ]  # fmt: skip
     head = [
-        "start", "loss before", "loss after", "exact match after", "gap (loss)", "gap (EM)", "CPU", "reach the loss",
-        "times sooner", "reach the EM", "times sooner",
+        "start", "CPU", "loss before", "head start", "loss after", "exact match after", "gap (loss)", "gap (EM)",
+        "reach the loss", "times sooner", "reach the EM", "times sooner",
     ]  # fmt: skip
     return [
         f"{len(tasks)} tasks, each left out of the bank in turn. The full fine-tune from scratch makes "
         f"{full['steps']:.0f} steps in {full['cpu']:.0f} CPU seconds (median) and goes from loss {base['loss']:.2f} "
         f"and exact match {base['exact_match']:.3f} to {full['loss']:.2f} and {full['exact_match']:.3f} (means). "
         f"A start gets {found['share']:.0%} of its steps, with a schedule for them; where only the upper half of the "
-        f"layers is adapted, as many as take about as long; some get all. Gap: share of the way "
-        "from base to full fine-tune, median over tasks. CPU: share of the full fine-tune's CPU seconds, with what "
-        "generating the start took. Reach: tasks on which the run is as good as the end of the full fine-tune; times "
-        "sooner: how many times sooner than the end of the full fine-tune, median over all tasks, never if less than "
-        "half of them get there.",
+        "layers is adapted, as many as take about as long; some get all.",
+        "",
+        "CPU: share of the full fine-tune's CPU seconds, with what generating the start took. Head start: share of "
+        "them in which training from scratch gets to the loss that the start has before its first step. Gap: share of "
+        "the way from base to full fine-tune. These are medians over tasks, losses and exact matches are means. Reach: "
+        "tasks on which the run is as good as the end of the full fine-tune; times sooner: how many times sooner, "
+        "median over all tasks, never if less than half of them get there.",
         "",
         *table(head, rows),
     ]
+
+
+def head_start(task: dict[str, Any], name: str) -> float:
+    """Share of the full fine-tune's CPU seconds in which training from scratch gets to the loss that a start has."""
+    wanted = task["runs"][name]["curve"][0]["loss"]
+    whole = task["runs"][FULL]["curve"][-1]["cpu"]
+    curve = task["runs"][SCRATCH]["curve"]
+    begun = curve[0]["cpu"]
+    for before, after in pairwise(curve):
+        if after["loss"] <= wanted < before["loss"]:
+            part = (before["loss"] - wanted) / (before["loss"] - after["loss"])
+            return (before["cpu"] + part * (after["cpu"] - before["cpu"]) - begun) / whole
+    return 0.0 if wanted >= curve[0]["loss"] else (curve[-1]["cpu"] - begun) / whole
 
 
 def at_start(task: dict[str, Any], name: str, metric: str) -> float:
@@ -142,13 +160,19 @@ def trimmed(task: dict[str, Any]) -> dict[str, Any]:
 def settings_part(found: dict[str, Any]) -> dict[str, Any]:
     tasks = found["tasks"]
     lines = {}
-    plain = statistics.fmean(math.log(task[next(iter(SETTINGS))]["loss"]) for task in tasks.values())
+    seeds = range(len(next(iter(tasks.values()))))
+    first = next(iter(SETTINGS))
+
+    def loss(name: str, seed: int) -> float:
+        return statistics.fmean(math.log(runs[seed][name]["loss"]) for runs in tasks.values())
+
     for name in SETTINGS:
-        runs = [task[name] for task in tasks.values()]
-        loss = statistics.fmean(math.log(run["loss"]) for run in runs)
+        runs = [run[name] for task in tasks.values() for run in task]
+        ratios = [math.exp(loss(name, seed) - loss(first, seed)) for seed in seeds]
         lines[name] = {
-            "loss": round(math.exp(loss), 4),
-            "loss_ratio": round(math.exp(loss - plain), 3),
+            "loss": round(math.exp(statistics.fmean(loss(name, seed) for seed in seeds)), 4),
+            "loss_ratio": round(math.exp(statistics.fmean(map(math.log, ratios))), 3),
+            "loss_ratio_by_seed": [round(ratio, 3) for ratio in ratios],
             "exact_match": round(statistics.fmean(run["exact_match"] for run in runs), 4),
             "cpu": round(statistics.fmean(run["cpu"] for run in runs), 1),
         }
@@ -158,15 +182,20 @@ def settings_part(found: dict[str, Any]) -> dict[str, Any]:
 def settings_lines(found: dict[str, Any]) -> list[str]:
     """The table of the settings; `found` is a part of refine.json."""
     rows = [
-        [name, f"{s['loss']:.3f}", f"{s['loss_ratio']:.2f}", f"{s['exact_match']:.3f}", f"{s['cpu']:.0f}"]
+        [
+            name, f"{s['loss']:.3f}", f"{s['loss_ratio']:.2f}",
+            " ".join(f"{ratio:.2f}" for ratio in s["loss_ratio_by_seed"]), f"{s['exact_match']:.3f}", f"{s['cpu']:.0f}",
+        ]
         for name, s in found["settings"].items()
-    ]
+    ]  # fmt: skip
+    seeds = len(next(iter(found["tasks"].values())))
     return [
         f"{len(found['tasks'])} other tasks ({', '.join(found['tasks'])}), {found['options']['epochs']} epochs from "
         f"scratch on the embedded base, whose default rate is 0.0025 and which has 6 layers; scores on at most "
-        f"{found['options']['rows']} test rows a task, one seed. Loss: geometric mean over the tasks.",
+        f"{found['options']['rows']} test rows a task, {seeds} seeds. Loss: geometric mean over tasks and seeds; the ratio to "
+        "the first line over all seeds and by seed tells how much of it is chance.",
         "",
-        *table(["", "loss", "against the first", "exact match", "CPU seconds"], rows),
+        *table(["", "loss", "ratio", "by seed", "exact match", "CPU seconds"], rows),
     ]
 
 
@@ -242,11 +271,14 @@ def figure(quality: dict[str, Any]) -> None:
         count, columns, figsize=(3.1 * columns, 2.3 * count + 0.6), squeeze=False, layout="constrained"
     )
     for ax, (name, task) in zip(grid.flat, tasks.items(), strict=False):
-        for colour, start in zip((COLOURS[6], *COLOURS), (FULL, *(r for r in RUNS if RUNS[r].share < 1)), strict=False):
+        short = [name for name in RUNS if RUNS[name].share < 1]
+        colours = {FULL: COLOURS[6]} | dict(zip(short, COLOURS, strict=False))
+        for start in (FULL, *RUNS):
             curve = task["runs"][start]["curve"]
             ax.plot(
-                [max(point["cpu"], 0.1) for point in curve], [point["loss"] for point in curve], color=colour,
-                label=start, linewidth=1.2, marker=".", markersize=3, linestyle="--" if start == FULL else "-",
+                [max(point["cpu"], 0.1) for point in curve], [point["loss"] for point in curve],
+                color=colours[start.removesuffix(ALL)], label=None if start.endswith(ALL) else start, linewidth=1.2,
+                marker=".", markersize=3, linestyle="--" if start == FULL else ":" if start.endswith(ALL) else "-",
             )  # fmt: skip
         ax.axhline(task["runs"][FULL]["curve"][-1]["loss"], color=COLOURS[6], linewidth=0.5)
         ax.set_xscale("log")
