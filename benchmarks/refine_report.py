@@ -192,8 +192,8 @@ def settings_lines(found: dict[str, Any]) -> list[str]:
     return [
         f"{len(found['tasks'])} other tasks ({', '.join(found['tasks'])}), {found['options']['epochs']} epochs from "
         f"scratch on the embedded base, whose default rate is 0.0025 and which has 6 layers; scores on at most "
-        f"{found['options']['rows']} test rows a task, {seeds} seeds. Loss: geometric mean over tasks and seeds; the ratio to "
-        "the first line over all seeds and by seed tells how much of it is chance.",
+        f"{found['options']['rows']} test rows a task, {seeds} seeds. Loss: geometric mean over tasks and seeds; the "
+        "ratio to the first line over all seeds and by seed tells how much of it is chance.",
         "",
         *table(["", "loss", "ratio", "by seed", "exact match", "CPU seconds"], rows),
     ]
