@@ -4,6 +4,7 @@ Each part keeps what it measured under `.work/refine`, so that a run that was st
 by one; the report is made of what is there.
 
     python benchmarks/refine.py --data DATA                     # settings, quality and speed, then the report
+    python benchmarks/refine.py --data DATA --part bases        # forecasts for bases of well-known shapes
     python benchmarks/refine.py --data DATA --part step7b       # slow: needs 16 GB of memory
     python benchmarks/refine.py --data DATA --part report
 """
@@ -14,7 +15,7 @@ import argparse
 import os
 from pathlib import Path
 
-PARTS = ("settings", "quality", "speed", "step7b", "report")
+PARTS = ("settings", "quality", "speed", "bases", "step7b", "report")
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="runs of each variant of the speed part")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of a variant")
     parser.add_argument("--only-small", action="store_true", help="leave the base of 100 million parameters out")
-    parser.add_argument("--length", type=int, default=512, help="tokens of the row of the 7B step")
+    parser.add_argument("--length", type=int, default=512, help="tokens of the row of such a step")
     parser.add_argument("--layers", type=int, default=32, help="of the 7B base; fewer for a quick look")
     arguments = parser.parse_args()
     if "settings" in arguments.part:
@@ -49,6 +50,10 @@ def main() -> None:
         from refine_speed import speed
 
         speed(arguments)
+    if "bases" in arguments.part:
+        from refine_bases import bases
+
+        bases(arguments)
     if "step7b" in arguments.part:
         from refine_step7b import step7b
 

@@ -242,7 +242,25 @@ def speed_lines(found: dict[str, Any]) -> list[str]:
     return text
 
 
-def step7b_part(found: dict[str, Any]) -> dict[str, Any]:
+def bases_lines(found: dict[str, Any]) -> list[str]:
+    """The forecasts as a table; `found` is a part of refine.json."""
+    rows = []
+    for name, base in found["bases"].items():
+        seconds = base["seconds_a_step"]
+        hours = seconds * 1000 * 128 / found["tokens"] / 3600
+        rows.append([name, f"{base['parameters'] / 1e9:.1f} billion", f"{base['memory_gb']:.1f} GB", f"{seconds:.0f} s",
+                     f"{hours:.1f} h"])  # fmt: skip
+    return [
+        f"Forecasts of `lorameta doctor` for LoRA of rank 8 on all linear layers in bfloat16, {found['threads']} "
+        f"thread{'s' * (found['threads'] > 1)}, from the shape of each base and its layers measured one at a time:",
+        "",
+        *table(
+            ["", "parameters", "memory", f"a step of {found['tokens']} tokens", "1,000 rows of 128 tokens, once"], rows
+        ),
+    ]
+
+
+def as_measured(found: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key not in ("command", "commit", "machine")}
 
 
@@ -299,5 +317,6 @@ PARTS = {
     "settings": ("Rows a step, rate, layers", settings_part, settings_lines),
     "quality": ("Quality against CPU seconds", quality_part, quality_lines),
     "speed": ("Speed against the plain Trainer", speed_part, speed_lines),
-    "step7b": ("One step of a base of Mistral-7B's shape", step7b_part, step7b_lines),
+    "bases": ("Forecasts for bases of well-known shapes", as_measured, bases_lines),
+    "step7b": ("One step of a base of Mistral-7B's shape", as_measured, step7b_lines),
 }
