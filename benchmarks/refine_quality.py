@@ -32,9 +32,9 @@ from tasks import load_rows, split_rows
 
 WORK = ROOT / ".work" / "refine"
 SHARE = 0.2
-#: Layers that the last row adapts, of the six of the embedded base, and its share of the full run's steps: each of them
-#: takes little more than half as long.
-TOP, TOP_SHARE = 3, 0.36
+#: Layers that one run adapts, of the six of the embedded base, and its share of the full run's steps, which take about
+#: as long: in the first epoch the states of the frozen layers are still to be computed.
+TOP, TOP_SHARE = 3, 0.24
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,11 @@ def file_of(name: str, options: dict[str, Any], part: str = "quality") -> Path:
 
 
 def task(name: str, options: dict[str, Any]) -> None:
-    """All runs of one task; nothing if they are there."""
+    """All runs of one task that are not there yet."""
     path = file_of(name, options)
-    if path.exists():
+    found = json.loads(path.read_text()) if path.exists() else {"task": name, "runs": {}}
+    runs = found["runs"]
+    if not (missing := [called for called in (FULL, *RUNS) if called not in runs]):
         return
     import torch
     from scoring import UpdateScorer
@@ -128,8 +130,12 @@ def task(name: str, options: dict[str, Any]) -> None:
     from lorameta.generate import generate_adapter
 
     generate_adapter(parts["train"], bank=bank.without(name), operator="trial")  # imports are nobody's cost
-    runs = {FULL: one(bank, None, parts, options, scorer, batches)}
+    found |= {"family": bank.records[name].family, "base": scorer.score(batches)}
+    if FULL in missing:
+        runs[FULL] = one(bank, None, parts, options, scorer, batches)
     for called, run in RUNS.items():
+        if called not in missing:
+            continue
         begun, adapter = time.process_time(), None
         if run.start is not None:
             adapter = generate_adapter(parts["train"], bank=bank.without(name), **run.start)
@@ -137,8 +143,7 @@ def task(name: str, options: dict[str, Any]) -> None:
         steps = max(1, round(run.share * runs[FULL]["steps"]))
         chosen = options | {"steps": steps, "top_layers": run.top_layers}
         runs[called] = one(bank, adapter, parts, chosen, scorer, batches, before)
-    found = {"task": name, "family": bank.records[name].family, "base": scorer.score(batches), "runs": runs}
-    keep(path, found)
+        keep(path, found)
 
 
 def keep(path: Path, found: dict[str, Any]) -> None:
@@ -152,6 +157,8 @@ def one(
     before: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """One run: the curve of the best state so far, and the scores of the last, with answers written out."""
+    import torch
+
     from lorameta.refine import prepared
 
     steps = options.get("steps")
@@ -163,11 +170,13 @@ def one(
     }  # fmt: skip
     curve: list[dict[str, float]] = []
     update: dict[str, Any] = {}
+    frozen: dict[str, Any] = {}
     clock = {"begun": 0.0, "beside": 0.0}
 
     def observe(step: int, seconds: float, best: dict[str, Any]) -> None:
         came = time.process_time()
         update.clear()
+        update.update(frozen)
         for key, value in best.items():
             if ".lora_A." in key:
                 module = key.removeprefix("base_model.model.").partition(".lora_")[0]
@@ -180,6 +189,7 @@ def one(
     held_out = parts["validation"][:HELD_OUT]
     with prepared(parts["train"], bank.base_model, settings, start=start, validation=held_out) as job:
         job.plan = replace(job.plan, evaluations=max(POINTS, job.plan.evaluations))
+        frozen |= {module: torch.from_numpy(pair.delta()) for module, pair in job.frozen.items()}
         clock["begun"] = time.process_time()
         about = job.run(observe=observe).report["refinement"]
     scores = {k: round(v, 5) for k, v in scorer.score(batches, update).items()}

@@ -47,6 +47,8 @@ class Job:
     Attributes
     ----------
     plan : Plan
+    frozen : mapping of str to LoraPair
+        Modules of the start that are not trained and stay.
     """
 
     plan: Plan
@@ -59,7 +61,7 @@ class Job:
     _start: Adapter | None
     _store: Store | None
     _spent: float
-    _frozen: Mapping[str, LoraPair] = field(default_factory=dict)
+    frozen: Mapping[str, LoraPair] = field(default_factory=dict)
     _prefix: Prefix | None = None
     _log: Log = field(default_factory=lambda: Log(None))
 
@@ -130,7 +132,7 @@ class Job:
         if start is not None and state.best_step == 0 and all(p.rank == plan.rank for p in start.modules.values()):
             modules: Mapping[str, Any] = start.modules  # the very numbers that were given
         else:
-            modules = {**self._frozen, **pairs_of(loop.parameters, self._settings)}
+            modules = {**self.frozen, **pairs_of(loop.parameters, self._settings)}
         if start is None:
             return Adapter(modules, *self._said, report={"refinement": about})
         return replace(start, modules=modules, report=start.report | {"refinement": about})
