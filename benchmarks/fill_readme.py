@@ -185,8 +185,9 @@ def refine_lines() -> list[str]:
             f"{starts['generated, trial']['head_start']:.1%} with `trial`.",
             f"Training takes {said} as many tokens a second as transformers' Trainer with the same rows and settings.",
             f"A step of {step['tokens']} tokens of a base of Mistral-7B's shape takes",
-            f"{step['seconds']['second']:.0f} s and {step['peak_memory_gb']:.1f} GB; `doctor` had said {step['forecast']['seconds']:.0f} s and",
-            f"{step['forecast']['memory_gb']:.1f} GB. More, with curves: [refine.md](benchmarks/results/refine.md).",
+            f"{step['seconds']['second']:.0f} s and {step['peak_memory_gb']:.1f} GB; `doctor` had said",
+            f"{step['forecast']['seconds']:.0f} s and {step['forecast']['memory_gb']:.1f} GB.",
+            "More, with curves: [refine.md](benchmarks/results/refine.md).",
         ),
     ]
 

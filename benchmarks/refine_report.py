@@ -92,7 +92,8 @@ def quality_part(found: dict[str, Any]) -> dict[str, Any]:
     full["cpu"] = round(statistics.median(task["runs"][FULL]["curve"][-1]["cpu"] for task in tasks), 1)
     full["steps"] = statistics.median(task["runs"][FULL]["steps"] for task in tasks)
     base = {metric: round(statistics.fmean(task["base"][metric] for task in tasks), 4) for metric in METRICS}
-    result = {"options": {k: v for k, v in found["options"].items() if k != "data"}, "share": SHARE, "top_share": TOP_SHARE, "base": base,
+    result = {"options": {k: v for k, v in found["options"].items() if k != "data"}, "share": SHARE,
+              "top_share": TOP_SHARE, "base": base,
               "full": full, "starts": starts, "tasks": {task["task"]: trimmed(task) for task in tasks}}  # fmt: skip
 
     return result
@@ -123,8 +124,8 @@ def quality_lines(found: dict[str, Any]) -> list[str]:
         f"{len(tasks)} tasks, each left out of the bank in turn. The full fine-tune from scratch makes "
         f"{full['steps']:.0f} steps in {full['cpu']:.0f} CPU seconds (median) and goes from loss {base['loss']:.2f} "
         f"and exact match {base['exact_match']:.3f} to {full['loss']:.2f} and {full['exact_match']:.3f} (means). "
-        f"A start gets {found['share']:.0%} of its steps, with a schedule for them ({found['top_share']:.0%} where only "
-        "the upper half of the layers is adapted); some get all.",
+        f"A start gets {found['share']:.0%} of its steps, with a schedule for them ({found['top_share']:.0%} where "
+        "only the upper half of the layers is adapted); some get all.",
         "",
         "CPU: share of the full fine-tune's CPU seconds, with what generating the start took. Head start: share of "
         "them in which training from scratch gets to the loss that the start has before its first step. Gap: share of "
