@@ -47,7 +47,7 @@ def speed(arguments: argparse.Namespace) -> None:
             if base == BASES[1]:
                 make_base(Path(folder) / "base")
             steps = arguments.steps if base == BASES[0] else max(5, arguments.steps // 6)
-            for turn in range(arguments.repeat):
+            for turn in range(arguments.repeat if base == BASES[0] else (arguments.repeat + 1) // 2):
                 for variant in VARIANTS if base == BASES[0] else FEW:
                     if variant == "ours, compiled" and turn:
                         continue
