@@ -208,6 +208,8 @@ def speed_part(found: dict[str, Any]) -> dict[str, Any]:
             runs = found["bases"][base].get(name, [])
             keys = ("tokens_per_second", "tokens_per_cpu_second", "peak_memory_mb", "memory_of_steps_mb")
             lines[name] = {key: median(runs, key) for key in keys} | {"runs": len(runs)}
+            speeds = [run["tokens_per_second"] for run in runs if "failed" not in run]
+            lines[name]["spread"] = round(max(speeds) / min(speeds), 3) if speeds else 1.0
             if failed := next((run["failed"] for run in runs if "failed" in run), None):
                 lines[name]["failed"] = failed
         plain = lines[VARIANTS[0]]
@@ -233,10 +235,11 @@ def speed_lines(found: dict[str, Any]) -> list[str]:
                 f"{line['tokens_per_cpu_second']:,.0f}", f"{line['tokens_per_cpu_second_over_trainer']:.2f}",
                 f"{line['peak_memory_mb']:,.0f}",
             ])  # fmt: skip
-        settings = found["settings"][base]
+        settings, spread = found["settings"][base], max(line["spread"] for line in lines.values())
         text += [
             f"**{base}**, {settings['batch']} rows a step, LoRA of rank {settings['rank']} on all linear layers, "
-            "float32 unless said; medians of runs in turns:",
+            f"float32 unless said, {found['threads']} thread; medians of {lines['ours']['runs']} runs in turns "
+            f"(compiled: one). The quickest run of a line was up to {spread:.2f} times as fast as its slowest.",
             "",
             *table(["", "tokens/s", "× Trainer", "tokens/CPU s", "× Trainer", "peak MB"], rows),
         ]
