@@ -15,13 +15,13 @@ import argparse
 import os
 from pathlib import Path
 
-PARTS = ("settings", "quality", "speed", "bases", "step7b", "report")
+PARTS = ("settings", "quality", "few", "speed", "bases", "step7b", "report")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--part", nargs="*", choices=PARTS, default=["settings", "quality", "speed", "report"])
+    parser.add_argument("--part", nargs="*", choices=PARTS, default=["settings", "quality", "few", "speed", "report"])
     parser.add_argument("--tasks", type=int, default=12, help="of the bank, left out one at a time")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="tasks at once, with a thread each")
     parser.add_argument("--epochs", type=int, default=3, help="of the full fine-tune; 3 is what `finetune` does")
@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument(
         "--batch-size", type=int, default=8, help="of all runs; that of `finetune` for 128 rows or more"
     )
+    parser.add_argument("--few", type=int, default=64, help="rows to learn from in the part on few rows")
+    parser.add_argument("--few-epochs", type=int, default=10, help="of its full fine-tune")
     parser.add_argument("--more-tasks", type=int, default=6, help="other ones, for the part that compares settings")
     parser.add_argument("--seeds", type=int, default=3, help="of each run of that part")
     parser.add_argument("--rows", type=int, default=64, help="test rows a task at most")
@@ -46,6 +48,10 @@ def main() -> None:
         from refine_quality import quality
 
         quality(arguments)
+    if "few" in arguments.part:
+        from refine_quality import few
+
+        few(arguments)
     if "speed" in arguments.part:
         from refine_speed import speed
 

@@ -77,15 +77,20 @@ def choose(bank: AdapterBank, count: int) -> list[str]:
     return [families[f][i] for i in range(depth) for f in order if i < len(families[f])][:count]
 
 
-def quality(arguments: Any) -> None:
+def quality(arguments: Any, part: str = "quality", **changed: Any) -> None:
     bank = AdapterBank.open("embedded")
     options = {
         "data": str(arguments.data), "epochs": arguments.epochs, "rate": arguments.learning_rate,
         "batch": arguments.batch_size, "rows": arguments.rows,
-    }  # fmt: skip
+    } | changed  # fmt: skip
     names = choose(bank, arguments.tasks)
     side_by_side(task, names, options, arguments.workers)
-    (place() / "quality.json").write_text(json.dumps({"tasks": names, "options": options} | stamp(vars(arguments))))
+    (place() / f"{part}.json").write_text(json.dumps({"tasks": names, "options": options} | stamp(vars(arguments))))
+
+
+def few(arguments: Any) -> None:
+    """The same with few rows to learn from, and as many epochs as those can take."""
+    quality(arguments, "few", train_rows=arguments.few, epochs=arguments.few_epochs, batch=4)
 
 
 def side_by_side(work: Callable[[str, dict[str, Any]], None], names: list[str], options: Any, workers: int) -> None:
@@ -117,7 +122,9 @@ def task(name: str, options: dict[str, Any]) -> None:
     path = file_of(name, options)
     found = json.loads(path.read_text()) if path.exists() else {"task": name, "runs": {}}
     runs = found["runs"]
-    if not (missing := [called for called in (FULL, *RUNS) if called not in runs]):
+    rows = options.get("train_rows")
+    wanted = [FULL, *(called for called, run in RUNS.items() if not (rows and run.top_layers))]
+    if not (missing := [called for called in wanted if called not in runs]):
         return
     import torch
     from scoring import UpdateScorer
@@ -125,6 +132,7 @@ def task(name: str, options: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     bank = AdapterBank.open("embedded")
     parts = split_rows(load_rows(Path(options["data"]), name))
+    parts["train"] = parts["train"][:rows]
     scorer = UpdateScorer(bank.base_model)
     batches = scorer.prepare(load_examples(parts["test"][: options["rows"]]))
     from lorameta.generate import generate_adapter
@@ -186,7 +194,7 @@ def one(
         curve.append({"step": step, "cpu": round(cpu, 3), **{k: round(v, 5) for k, v in scores.items()}})
         clock["beside"] += time.process_time() - came
 
-    held_out = parts["validation"][:HELD_OUT]
+    held_out = parts["validation"][: HELD_OUT if "train_rows" not in options else HELD_OUT // 2]
     with prepared(parts["train"], bank.base_model, settings, start=start, validation=held_out) as job:
         job.plan = replace(job.plan, evaluations=max(POINTS, job.plan.evaluations))
         frozen |= {module: torch.from_numpy(pair.delta()) for module, pair in job.frozen.items()}

@@ -59,7 +59,7 @@ def middle(values: Iterable[float | None]) -> float | None:
 def quality_part(found: dict[str, Any]) -> dict[str, Any]:
     tasks = [json.loads(file_of(name, found["options"]).read_text()) for name in found["tasks"]]
     starts = {}
-    for name in RUNS:
+    for name in (run for run in RUNS if run in tasks[0]["runs"]):
         line: dict[str, Any] = {}
         sooner: dict[str, list[float | None]] = {"loss": [], "forced_exact_match": []}
         closed: dict[str, list[float]] = {metric: [] for metric in METRICS}
@@ -120,12 +120,14 @@ def quality_lines(found: dict[str, Any]) -> list[str]:
         "start", "CPU", "loss before", "head start", "loss after", "exact match after", "gap (loss)", "gap (EM)",
         "reach the loss", "times sooner", "reach the EM", "times sooner",
     ]  # fmt: skip
+    few = found["options"].get("train_rows")
+    learnt = f"Of {few} rows to learn from, {found['options']['epochs']} times, the" if few else "The"
+    top = f" ({found['top_share']:.0%} where only the upper half of the layers is adapted)" if not few else ""
     return [
-        f"{len(tasks)} tasks, each left out of the bank in turn. The full fine-tune from scratch makes "
+        f"{len(tasks)} tasks, each left out of the bank in turn. {learnt} full fine-tune from scratch makes "
         f"{full['steps']:.0f} steps in {full['cpu']:.0f} CPU seconds (median) and goes from loss {base['loss']:.2f} "
         f"and exact match {base['exact_match']:.3f} to {full['loss']:.2f} and {full['exact_match']:.3f} (means). "
-        f"A start gets {found['share']:.0%} of its steps, with a schedule for them ({found['top_share']:.0%} where "
-        "only the upper half of the layers is adapted); some get all.",
+        f"A start gets {found['share']:.0%} of its steps, with a schedule for them{top}; some get all.",
         "",
         "CPU: share of the full fine-tune's CPU seconds, with what generating the start took. Head start: share of "
         "them in which training from scratch gets to the loss that the start has before its first step. Gap: share of "
@@ -320,6 +322,7 @@ def figure(quality: dict[str, Any]) -> None:
 PARTS = {
     "settings": ("Rows a step, rate, layers", settings_part, settings_lines),
     "quality": ("Quality against CPU seconds", quality_part, quality_lines),
+    "few": ("Quality against CPU seconds with few rows", quality_part, quality_lines),
     "speed": ("Speed against the plain Trainer", speed_part, speed_lines),
     "bases": ("Forecasts for bases of well-known shapes", as_measured, bases_lines),
     "step7b": ("One step of a base of Mistral-7B's shape", as_measured, step7b_lines),
