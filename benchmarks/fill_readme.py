@@ -156,21 +156,26 @@ def scale_lines() -> list[str]:
     ]
 
 
-def refine_lines() -> list[str]:
-    found = load("refine")
-    quality, speed, step = found["quality"], found["speed"]["bases"], found["step7b"]
-    starts, full, tasks = quality["starts"], quality["full"], len(quality["tasks"])
+def refine_table(quality: dict[str, Any]) -> list[str]:
+    full, tasks = quality["full"], len(quality["tasks"])
     rows = [
         [
             name, f"{s['share_of_cpu']:.0%}", f"{s['loss_at_start']:.2f}", f"{s['loss']:.2f}",
             f"{s['exact_match']:.3f}", f"{s['loss_gap_closed']:.0%}", f"{s['loss_reached']} of {tasks}",
         ]
-        for name, s in starts.items()
+        for name, s in quality["starts"].items()
     ]  # fmt: skip
     rows.append(["full fine-tune", "100%", f"{quality['base']['loss']:.2f}", f"{full['loss']:.2f}",
                  f"{full['exact_match']:.3f}", "100%", ""])  # fmt: skip
+    return table(["start", "CPU", "loss before", "loss after", "exact match", "gap (loss)", "reach it"], rows)
+
+
+def refine_lines() -> list[str]:
+    found = load("refine")
+    quality, few, speed, step = found["quality"], found["few"], found["speed"]["bases"], found["step7b"]
+    starts, full, tasks = quality["starts"], quality["full"], len(quality["tasks"])
     ours = {base: lines["ours"]["tokens_per_second_over_trainer"] for base, lines in speed.items()}
-    said = " and ".join(f"{ratio:.1f} times on the {base}" for base, ratio in ours.items())
+    said = " and ".join(f"{ratio:.1f} times ({base})" for base, ratio in ours.items())
     return [
         *paragraph(
             f"**Refinement** (`benchmarks/refine.py`): {tasks} tasks, each left out of the bank in turn. Starts get a",
@@ -178,12 +183,17 @@ def refine_lines() -> list[str]:
             "median. Losses and exact matches are means over test rows of the tasks, shares medians; the last column",
             "counts the tasks on which a run gets to the loss that the full fine-tune ends with.",
         ),
-        *table(["start", "CPU", "loss before", "loss after", "exact match", "gap (loss)", "reach it"], rows),
+        *refine_table(quality),
+        *paragraph(
+            f"The same with {few['options']['train_rows']} rows to learn from, {few['options']['epochs']} times by the",
+            f"full fine-tune ({few['full']['cpu']:.0f} CPU seconds):",
+        ),
+        *refine_table(few),
         *paragraph(
             "The head start of a generated adapter, which is what training from scratch needs to get to its loss, is",
-            f"{starts['generated']['head_start']:.1%} of the full fine-tune's CPU seconds with the default,",
-            f"{starts['generated, trial']['head_start']:.1%} with `trial`.",
-            f"Training takes {said} as many tokens a second as transformers' Trainer with the same rows and settings.",
+            f"{starts['generated']['head_start']:.1%} of the full fine-tune's CPU seconds on all rows,",
+            f"{few['starts']['generated']['head_start']:.1%} on few.",
+            f"Training goes through {said} as many tokens a second as transformers' Trainer with the same rows.",
             f"A step of {step['tokens']} tokens of a base of Mistral-7B's shape takes",
             f"{step['seconds']['second']:.0f} s and {step['peak_memory_gb']:.1f} GB; `doctor` had said",
             f"{step['forecast']['seconds']:.0f} s and {step['forecast']['memory_gb']:.1f} GB.",
