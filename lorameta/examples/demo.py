@@ -75,6 +75,7 @@ The adapter is in ./{OUTPUT.as_posix()}: a PEFT directory that loads without lor
     . .venv/bin/activate
     lorameta explain {_relative(TRAIN)}
     lorameta evaluate {_relative(TEST)} --adapter {OUTPUT.as_posix()} --baselines
+    lorameta refine {OUTPUT.as_posix()} --data {_relative(TRAIN)} -o refined --minutes 1
     lorameta generate YOUR-ROWS.jsonl -o my-adapter      rows like {{"input": "...", "output": "..."}}"""
     )
 

@@ -35,21 +35,13 @@ def in_top_layers(model: Any, paths: Sequence[str], count: int, base: str) -> li
 
 
 def frozen_layers(model: Any) -> int:
-    """How many layers below the first one that is trained make the same of a row each time; 0 if dropout is there."""
-    import torch
-
+    """How many layers lie below the first one that is trained; 0 if the embedding is trained."""
     decoder = decoder_of(model)
     if any(p.requires_grad for p in model.get_input_embeddings().parameters()):
         return 0
     layers = getattr(decoder, layer_stack(decoder) or "", [])
     trained = [i for i, layer in enumerate(layers) if any(p.requires_grad for p in layer.parameters())]
-    count = min(trained, default=0)
-    above = {id(module) for layer in layers[count:] for module in layer.modules()}
-    for module in decoder.modules():
-        rate = module.p if isinstance(module, torch.nn.Dropout) else getattr(module, "attention_dropout", 0.0)
-        if id(module) not in above and isinstance(rate, float) and rate > 0:
-            return 0
-    return count
+    return min(trained, default=0)
 
 
 class Prefix:
@@ -95,8 +87,14 @@ class Prefix:
         self._given = pad_sequence([self._of(row) for row in rows], batch_first=True)
 
     def agrees(self, row: EncodedExample, pad: int) -> bool:
-        """Whether a row's losses are the same from its kept states; False if the architecture is too unusual."""
+        """Whether a row's losses are the same from its kept states, and the states the same each time.
+
+        Not so if the frozen part has dropout, or if the upper layers look at more than the states below them.
+        """
         import torch
+
+        if self._drops():
+            return False
 
         training = self._model.training
         batch = collate([row], pad)
@@ -112,6 +110,20 @@ class Prefix:
         finally:
             self._model.train(training)
         return bool((plain - kept).abs().max() <= _CLOSE * (1 + plain.abs().max()))
+
+    def _drops(self) -> bool:
+        """Whether chance decides in the embedding or in these layers while training."""
+        import torch
+
+        decoder = decoder_of(self._model)
+        layers = getattr(decoder, layer_stack(decoder) or "")
+        above = {id(module) for layer in layers[self.layers :] for module in layer.modules()}
+        below = [module for module in decoder.modules() if id(module) not in above]
+        return any(
+            (isinstance(module, torch.nn.Dropout) and module.p > 0)
+            or any("drop" in name and isinstance(rate, float) and rate > 0 for name, rate in vars(module).items())
+            for module in below
+        )
 
     def _of(self, row: EncodedExample) -> Any:
         found = self._states.get(id(row))

@@ -101,14 +101,22 @@ def test_kept_states_give_the_losses_and_gradients_of_the_whole_model(where, nam
 def test_what_cannot_be_kept_is_not(where):
     tokenizer = transformers.AutoTokenizer.from_pretrained(where)
     targets = LoraTraining(rank=2, targets=("layers.3.mlp.up_proj",))
-    for options, expected in (({}, 3), ({"attention_dropout": 0.1}, 0)):
-        base = Base(model_of("Mistral", len(tokenizer), **options), tokenizer, "random")
-        with lora_on(base, targets) as mounted:
-            assert frozen_layers(mounted) == expected
+    row = encode_example(tokenizer, load_examples(ROWS)[0])
+    for name, options in (
+        ("Mistral", {}),
+        ("Mistral", {"attention_dropout": 0.1}),
+        ("GPTNeoX", {"hidden_dropout": 0.1}),
+    ):
+        base = Base(model_of(name, len(tokenizer), **options), tokenizer, "random")
+        aim = targets if name == "Mistral" else LoraTraining(rank=2, targets=("layers.3.mlp.dense_h_to_4h",))
+        with lora_on(base, aim) as mounted:
+            assert frozen_layers(mounted) == 3
+            assert Prefix(mounted, 3).agrees(row, 0) == (not options)
+            if name == "GPTNeoX":
+                continue
             decoder_of(mounted).embed_tokens.weight.requires_grad_(True)
             assert frozen_layers(mounted) == 0
             decoder_of(mounted).embed_tokens.weight.requires_grad_(False)
-    row = encode_example(tokenizer, load_examples(ROWS)[0])
     with lora_on(Base(model_of("Mistral", len(tokenizer)), tokenizer, "random"), targets) as mounted:
         # an architecture whose upper layers look at more than the states below
         layer = decoder_of(mounted).layers[3]
