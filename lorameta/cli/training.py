@@ -226,7 +226,7 @@ def described(plan: Plan) -> str:
 
     shortened = f", {plan.shortened} of them shortened" if plan.shortened else ""
     how = f"{plan.expected_steps:,} steps" if plan.minutes is None else f"about {plan.expected_steps:,} steps"
-    budget = "" if plan.minutes is None else f", ended after {plan.minutes:g} minutes (the rate follows the time)"
+    budget = "" if plan.minutes is None else f", ended after {plan.minutes:g} min (the rate follows the time)"
     twice = ", with gradient checkpointing" if plan.checkpointing else ""
     lines = [
         f"Rows          {plan.rows:,} to train on{shortened}, {plan.held_out:,} held out; "
