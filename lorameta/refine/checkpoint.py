@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lorameta import peft_format, tensors
+from lorameta.adapter import Adapter
 from lorameta.atomic import write_file
+from lorameta.data import Example
 from lorameta.errors import LorametaError, UsageError
+from lorameta.refine.base import base_fingerprint
+from lorameta.refine.options import RefineSettings
 from lorameta.refine.plan import Plan
+from lorameta.refine.split import Parts
 
 PLAN, STATE, LOCK = "run.json", "state.safetensors", "lock"
 #: Parts of the state by parameter: itself, AdamW's moments, and its value in the best state.
 PARTS = ("now", "first", "second", "best")
+#: Raised whenever the same rows and settings would give other numbers: checkpoints of before are then no use.
+ENGINE = 2
 
 
 @dataclass
@@ -156,3 +165,26 @@ class Store:
     def clear(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def key_of(parts: Parts, base: str, revision: str | None, settings: RefineSettings, start: Adapter | None) -> str:
+    """What decides the result of a run, in one hash; how often it is saved, and with how many threads, does not."""
+    beside = ("save_minutes", "save_steps", "threads")
+    adapter = ""
+    if start is not None:
+        adapter = hashlib.sha256(tensors.to_bytes(peft_format.weight_arrays(start.modules))).hexdigest()
+    content = {
+        "engine": ENGINE,
+        "rows": [[_rows(parts.train), _rows(parts.validation)]],
+        "base": base_fingerprint(base, revision),
+        "settings": {k: v for k, v in settings.as_dict().items() if k not in beside},
+        "start": adapter,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _rows(examples: Sequence[Example]) -> str:
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps([example.input, example.output]).encode())
+    return digest.hexdigest()

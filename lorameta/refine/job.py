@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,17 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lorameta import peft_format, tensors
 from lorameta.adapter import Adapter
 from lorameta.batching import EncodedExample
-from lorameta.data import Example
 from lorameta.doctor.base import chosen_paths, find_config, linear_shapes, meta_model, outline
 from lorameta.doctor.machine import THREAD_VARIABLES, look
 from lorameta.doctor.need import ITEMSIZE
 from lorameta.lora import LoraPair
 from lorameta.refine import choose, room
-from lorameta.refine.base import Base, base_fingerprint, load_base, load_tokenizer
-from lorameta.refine.checkpoint import Store
+from lorameta.refine.base import Base, load_base, load_tokenizer
+from lorameta.refine.checkpoint import Store, key_of
 from lorameta.refine.loop import Hooks, Loop
 from lorameta.refine.measure import checkpointed, kept_bytes, measure, peak_memory, without_cache
 from lorameta.refine.options import RefineSettings
@@ -35,9 +31,6 @@ from lorameta.refine.split import Parts
 from lorameta.refine.start import begin_with, check_start
 from lorameta.refine.steps import piece_tokens
 from lorameta.refine.train import lora_on, pairs_of
-
-#: Raised whenever the same rows and settings would give other numbers: checkpoints of before are then no use.
-ENGINE = 2
 
 
 @dataclass
@@ -230,7 +223,7 @@ def prepare(
         stack.callback(logger.close)
         store, known = None, None
         if checkpoint is not None:
-            key = _key(parts, name, revision, settings, start)
+            key = key_of(parts, name, revision, settings, start)
             store = Store(Path(checkpoint).expanduser(), key)
             if fresh:
                 store.clear()
@@ -307,26 +300,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _key(parts: Parts, base: str, revision: str | None, settings: RefineSettings, start: Adapter | None) -> str:
-    """What decides the result of a run, in one hash; how often it is saved, and with how many threads, does not."""
-    beside = ("save_minutes", "save_steps", "threads")
-    adapter = ""
-    if start is not None:
-        adapter = hashlib.sha256(tensors.to_bytes(peft_format.weight_arrays(start.modules))).hexdigest()
-    content = {
-        "engine": ENGINE,
-        "rows": [[_rows(parts.train), _rows(parts.validation)]],
-        "base": base_fingerprint(base, revision),
-        "settings": {k: v for k, v in settings.as_dict().items() if k not in beside},
-        "start": adapter,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _rows(examples: Sequence[Example]) -> str:
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(json.dumps([example.input, example.output]).encode())
-    return digest.hexdigest()
