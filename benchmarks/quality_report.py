@@ -11,7 +11,7 @@ from common import RESULTS, stamp, write
 from methods import MAIN, Method, Tables
 
 from lorameta.bank import AdapterBank
-from lorameta.forecast import LEVEL, SETTINGS, Record, interval
+from lorameta.mixing.forecast import LEVEL, SETTINGS, Record, interval
 
 METRICS = ("exact_match", "rouge_l", "loss")
 #: What every method is compared with in pairs: the operator and distance that the paper found best, with its combiner.
@@ -131,7 +131,7 @@ def single_adapters(collected: dict[str, Any]) -> dict[str, float]:
 def unusualness(bank: AdapterBank, distance: str) -> np.ndarray:
     """Conformal p-value of every task for the bank without it."""
     from lorameta.distance import distances
-    from lorameta.outside import unusual
+    from lorameta.mixing.novelty import unusual
 
     found = []
     for task in bank.ids:
@@ -149,8 +149,8 @@ def outside_check(bank: AdapterBank, data: Any, distance: str, p_values: np.ndar
     from lorameta.data import load_examples
     from lorameta.distance import distances
     from lorameta.generate import summarise
-    from lorameta.outside import LEVEL as OUTSIDE
-    from lorameta.outside import unusual
+    from lorameta.mixing.novelty import LEVEL as OUTSIDE
+    from lorameta.mixing.novelty import unusual
 
     def judged(rows: list[dict]) -> float:
         target = summarise(load_examples(rows), bank, distance)
@@ -354,7 +354,7 @@ def pictures(result: dict[str, Any], collected: dict[str, Any], methods: list[Me
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from lorameta.report.plots import calibration, forest, heatmap
+    from lorameta.figures.plots import calibration, forest, heatmap
 
     names = [m.name for m in methods if m.group in MAIN and m.name not in ("base", "fine-tuned")]
     fig, axes = plt.subplots(1, 2, figsize=(13, 0.2 * len(names) + 1.5), sharey=True, layout="constrained")

@@ -167,7 +167,7 @@ def one(
     """One run: the curve of the best state so far, and the scores of the last, with answers written out."""
     import torch
 
-    from lorameta.refine import prepared
+    from lorameta.training import prepared
 
     steps = options.get("steps")
     settings = {

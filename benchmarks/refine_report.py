@@ -286,7 +286,7 @@ def step7b_lines(found: dict[str, Any]) -> list[str]:
 
 def figure(quality: dict[str, Any]) -> None:
     """Curves of each task, and how far the median of all is."""
-    from lorameta.report.figure import COLOURS, pyplot
+    from lorameta.figures.axes import COLOURS, pyplot
 
     tasks = quality["tasks"]
     columns = 4

@@ -90,17 +90,17 @@ def rows_of(data: Path, count: int = 512) -> list[dict[str, Any]]:
 def worker(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from lorameta.refine.measure import peak_memory, without_cache
+    from lorameta.training.measure import peak_memory, without_cache
 
     base_path = str(ROOT / "adapter_bank" / "base" if arguments.base == BASES[0] else Path(arguments.folder) / "base")
     threads = os.environ.get("OMP_NUM_THREADS")
     torch.set_num_threads(int(threads) if threads else torch.get_num_threads())
-    from lorameta.batching import encode_example
+    from lorameta.base_model.batch import encode_example
+    from lorameta.base_model.shape import linear_shapes
     from lorameta.data import load_examples
-    from lorameta.doctor.base import linear_shapes
-    from lorameta.refine import LoraTraining, load_base
-    from lorameta.refine.prefix import in_top_layers
-    from lorameta.refine.train import lora_on
+    from lorameta.training import LoraTraining, load_base
+    from lorameta.training.prefix import in_top_layers
+    from lorameta.training.train import lora_on
 
     variant = arguments.variant
     base = load_base(base_path, dtype="bfloat16" if variant.endswith("bfloat16") else "float32")
@@ -141,10 +141,10 @@ def with_ours(
     import torch
     from torch.nn.functional import cross_entropy
 
-    from lorameta.batching import collate
-    from lorameta.refine import steps as ours
-    from lorameta.refine.prefix import Prefix, frozen_layers
-    from lorameta.refine.train import BETAS, batches
+    from lorameta.base_model.batch import collate
+    from lorameta.training import steps as ours
+    from lorameta.training.prefix import Prefix, frozen_layers
+    from lorameta.training.train import BETAS, batches
 
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = ours.optimizer_of(parameters, settings.rate(base.model.config.hidden_size), 0.0)
@@ -157,7 +157,7 @@ def with_ours(
 
     def all_logits(batch: list[int]) -> float:
         count = sum(ours.answers(rows[i]) for i in batch)
-        from lorameta.refine.rows import pieces
+        from lorameta.training.rows import pieces
 
         for piece in pieces(lengths, batch, rows=None, tokens=most):
             ids, attention, answers = collate([rows[i] for i in piece], pad)

@@ -20,13 +20,13 @@ def step7b(arguments: argparse.Namespace) -> None:
     from refine_quality import place
     from transformers import MistralConfig
 
-    from lorameta.batching import EncodedExample
+    from lorameta.base_model.batch import EncodedExample
+    from lorameta.base_model.load import load_tokenizer
     from lorameta.doctor import examine
-    from lorameta.refine import Base, LoraTraining
-    from lorameta.refine.base import load_tokenizer
-    from lorameta.refine.measure import peak_memory, without_cache
-    from lorameta.refine.steps import answers, backward, clip, optimizer_of
-    from lorameta.refine.train import lora_on
+    from lorameta.training import Base, LoraTraining
+    from lorameta.training.measure import peak_memory, without_cache
+    from lorameta.training.steps import answers, backward, clip, optimizer_of
+    from lorameta.training.train import lora_on
 
     config = MistralConfig(num_hidden_layers=arguments.layers, sliding_window=None, dtype="bfloat16")
     with tempfile.TemporaryDirectory() as folder:

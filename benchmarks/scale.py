@@ -55,7 +55,7 @@ class Synthetic:
     dtype: str
 
     def rows(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        from lorameta.tensors import narrow
+        from lorameta.files.tensors import narrow
 
         for place, name in enumerate(sorted(f"{module}.lora_{half}" for module in MODULES for half in "AB")):
             rng = np.random.default_rng([2026, self.number, place])
@@ -72,10 +72,10 @@ class Synthetic:
 
 def make_bank(folder: Path, count: int, dtype: str) -> Path:
     """A stacked bank, its configurations and its summaries; what is there already is left as it is."""
+    from lorameta.adapter.peft_format import CONFIG
     from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
-    from lorameta.bank.shard import write_shard
+    from lorameta.bank.sharding.shard import write_shard
     from lorameta.encoder import Summaries, TokenCounts
-    from lorameta.peft_format import CONFIG
 
     root = folder / f"{dtype.lower()}-{count}"
     if (root / "bank.json").is_file():
@@ -86,7 +86,7 @@ def make_bank(folder: Path, count: int, dtype: str) -> Path:
         "base_model_name_or_path": BASE, "bias": "none", "lora_alpha": ALPHA, "lora_dropout": 0.0, "peft_type": "LORA",
         "r": RANK, "target_modules": ["k_proj", "q_proj", "v_proj"], "task_type": "CAUSAL_LM",
     }  # fmt: skip
-    from lorameta.atomic import sha256
+    from lorameta.files.atomic import sha256
 
     text = (json.dumps(config, indent=2) + "\n").encode()
     ids = [f"task{number:04d}" for number in range(count)]
@@ -406,8 +406,8 @@ def measure_matrix(bank: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def measure_check(bank: Path, options: argparse.Namespace) -> dict[str, Any]:
     """`bank check` beside reading the same files and beside hashing them, all in the system's cache."""
-    from lorameta.atomic import sha256_file
     from lorameta.bank import AdapterBank
+    from lorameta.files.atomic import sha256_file
 
     files = sorted((bank / "shards").glob("*.safetensors"))
     size = sum(file.stat().st_size for file in files) / 1e9

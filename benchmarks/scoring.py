@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging
 
-from lorameta.batching import decoder_of, encode_example
+from lorameta.base_model.batch import decoder_of, encode_example
 from lorameta.data import Example, join_prompt
 from lorameta.evaluate import text_scores
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.adapter import Adapter
-from lorameta.batching import answer_losses, by_length, collate, encode_example
+from lorameta.base_model.batch import answer_losses, by_length, collate, encode_example
 from lorameta.data import Example
 from lorameta.errors import MissingExtraError, UsageError
 
@@ -110,7 +110,7 @@ class Scorer:
             raise MissingExtraError(error.name or "transformers", "evaluate", "Running a model") from error
         from transformers.utils import logging
 
-        from lorameta.refine.base import cast
+        from lorameta.base_model.load import cast
 
         logging.disable_progress_bar()
         tokenizer: Any = AutoTokenizer.from_pretrained(str(base_model))

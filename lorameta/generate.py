@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorameta.errors import BankError, LorametaWarning, UsageError
-from lorameta.mixture import Mixture
+from lorameta.mixing.mixture import Mixture
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
     from lorameta.bank import AdapterBank
     from lorameta.data import Dataset, Example
     from lorameta.encoder import DatasetSummary
-    from lorameta.refine import RefineSettings
+    from lorameta.training import RefineSettings
 
 #: The defaults follow the study (benchmarks/results/quality.md): of the settings that need neither labelled rows nor
 #: torch, the one with the lowest loss and the highest exact match where one adapter is left out.
@@ -30,9 +30,6 @@ TOP_K: int | None = None
 #: Of a bank whose adapters are on the Hub: as many adapters as ``trial`` looks at, so that a mix fetches these alone.
 HUB_TOP_K = 20
 COMBINER = "auto"
-#: Bytes of adapters up to which a mixture reads all of them at once and verifies their hashes. More are read a module
-#: at a time and checked for size and finite numbers; ``lorameta bank check`` verifies them all.
-VERIFY_BYTES = 1 << 28
 
 
 def summarise(examples: Sequence[Example], bank: AdapterBank, distance: str, *, seed: int = 0) -> DatasetSummary:
@@ -101,8 +98,8 @@ def mix(
     from lorameta.data import load_examples
     from lorameta.distance import distances
     from lorameta.encoder.summary import merge
-    from lorameta.outside import unusual
-    from lorameta.weigh import fitted, plan, weigh
+    from lorameta.mixing.novelty import unusual
+    from lorameta.operator.weigh import fitted, plan, weigh
 
     wanted = plan(
         operator, temperature=temperature, top_k=top_k, options=operator_options, defaults=(TEMPERATURE, TOP_K)
@@ -203,8 +200,8 @@ def generate_adapter(
     rank : int, optional
         Rank of the new adapter; the largest rank among the mixed adapters by default.
     refine : RefineSettings or mapping, optional
-        Train what was mixed on the same rows, as :func:`lorameta.refine.refine` does: ``{"steps": 50}``, ``{"minutes":
-        2}``, ...
+        Train what was mixed on the same rows, as :func:`lorameta.training.refine` does: ``{"steps": 50}``,
+        ``{"minutes": 2}``, ...
     seed : int
         Seed of the fixed-size sample of embeddings, of the search and of its rows.
     input_column, output_column, encoding
@@ -275,13 +272,14 @@ def generate_adapter(
     adapter = Adapter(modules, bank.base_model, bank.base_revision, dict(report["weights"]), report)
     if refine is None:
         return adapter
-    from lorameta.refine.api import refine as train_further
+    from lorameta.training.api import refine as train_further
 
     return train_further(adapter, dataset, settings=refine)
 
 
 def _read(bank: AdapterBank, names: Sequence[str]) -> tuple[dict[str, Adapter], bool]:
     """The adapters of a mixture, and whether their hashes were verified: in memory if that is little, else lazily."""
+    from lorameta.bank.bank import VERIFY_BYTES
     from lorameta.combiner.parallel import each
 
     bank.fetch(names)

@@ -52,7 +52,7 @@ def train_one(data: Path, task: dict, settings: Settings, base: Path, threads: i
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from lorameta.batching import answer_losses, by_length, collate, encode_example
+    from lorameta.base_model.batch import answer_losses, by_length, collate, encode_example
     from lorameta.data import load_examples
 
     torch.set_num_threads(threads)

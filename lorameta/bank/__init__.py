@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lorameta.bank.bank import AdapterBank
 from lorameta.bank.check import CheckReport, check_bank, check_directory
-from lorameta.bank.embedded import embedded_path
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
 from lorameta.bank.write import write_bank
+from lorameta.files.shipped import embedded_path
 
 __all__ = [
     "AdapterBank",

@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorameta.adapter import Adapter
-from lorameta.atomic import sha256
 from lorameta.bank.hub.fetch import fetch, is_away
-from lorameta.bank.hub.places import locate
+from lorameta.bank.locate import locate
 from lorameta.bank.manifest import inside, read_manifest
+from lorameta.bank.reader import Shelf
 from lorameta.bank.records import AdapterRecord, Manifest
-from lorameta.bank.shelf import Shelf
 from lorameta.errors import BankError, UsageError, violations
+from lorameta.files.atomic import sha256
 
 if TYPE_CHECKING:
+    from lorameta.adapter.peft_format import PeftAdapter
     from lorameta.bank.check import CheckReport
     from lorameta.encoder.summary import Summaries
-    from lorameta.peft_format import PeftAdapter
+
+#: Bytes of adapters up to which a mixture reads all of them at once and verifies their hashes. More are read a module
+#: at a time and checked for size and finite numbers; ``lorameta bank check`` verifies them all.
+VERIFY_BYTES = 1 << 28
 
 
 class AdapterBank:
@@ -57,7 +61,7 @@ class AdapterBank:
         ----------
         path_or_name : path or str
             A directory with a ``bank.json`` (or that file); "embedded", the bank that comes with lorameta; or a preset
-            or a bank on the Hub whose index is on this machine, see :func:`lorameta.bank.hub.places.locate`.
+            or a bank on the Hub whose index is on this machine, see :func:`lorameta.bank.locate.locate`.
 
         Raises
         ------
@@ -209,7 +213,7 @@ class AdapterBank:
         """An adapter whose numbers stay in their file: ``modules`` reads a pair at each access and keeps none.
 
         Names, shapes and sizes are checked now; numbers are found finite when they are read, and are not hashed, which
-        is what ``bank[id]`` does. ``modules`` is a :class:`lorameta.bank.lazy.LazyModules`, which tells the layout.
+        is what ``bank[id]`` does. ``modules`` is a :class:`lorameta.adapter.lazy.LazyModules`, which tells the layout.
 
         Raises
         ------

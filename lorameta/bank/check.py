@@ -12,18 +12,18 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from lorameta import peft_format
-from lorameta.atomic import sha256_file
-from lorameta.bank.doubles import doubles
+from lorameta.adapter import peft_format
+from lorameta.adapter.peft_config import LoraSettings
+from lorameta.adapter.shared_init import groups, looked_at
+from lorameta.bank.duplicates import doubles
 from lorameta.bank.fitted import fitted
-from lorameta.bank.likeness import groups, looked_at
+from lorameta.bank.garbage import retired
 from lorameta.bank.manifest import base_problem, disagreements, facts_of, inside
 from lorameta.bank.scan import Layout, Measures, scan_directory
-from lorameta.bank.scan_shard import scan_shard
 from lorameta.bank.shapes import odd_shapes
-from lorameta.bank.sweep import retired
+from lorameta.bank.sharding.scan import scan_shard
 from lorameta.errors import BankError
-from lorameta.peft_config import LoraSettings
+from lorameta.files.atomic import sha256_file
 
 if TYPE_CHECKING:
     from lorameta.bank.bank import AdapterBank

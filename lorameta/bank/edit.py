@@ -1,7 +1,7 @@
 """The one way to change a bank: `update`. Readers see the old bank or the new one, and a killed writer leaves the old.
 
 A bank is what its ``bank.json`` says. New files come under names that nothing has yet, ``bank.json`` is replaced as
-the last step, and what it named before stays for an hour (`lorameta.bank.sweep`). So a reader never waits, and reads
+the last step, and what it named before stays for an hour (`lorameta.bank.garbage`). So a reader never waits, and reads
 what it opened.
 """
 
@@ -19,12 +19,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorameta.atomic import sha256, write_file
+from lorameta.bank.garbage import STAGING, named_by, retire, sweep
 from lorameta.bank.lock import locked, work_folder
 from lorameta.bank.manifest import MANIFEST, inside, parse_manifest
 from lorameta.bank.records import Manifest, parse
-from lorameta.bank.sweep import STAGING, named_by, retire, sweep
 from lorameta.errors import BankError, LorametaError, violations
+from lorameta.files.atomic import sha256, write_file
 
 if TYPE_CHECKING:
     from lorameta.encoder.summary import Summaries

@@ -1,7 +1,7 @@
 """What was fitted to a bank or measured on it, and whether it still belongs to the adapters that are in it.
 
-The files themselves are those of `lorameta.fit` and `lorameta.forecast`, which refuse what belongs to other adapters;
-here only the hash of the bank is read from them.
+The files themselves are those of `lorameta.mixing.neural_fit` and `lorameta.mixing.forecast`, which refuse what belongs
+to other adapters; here only the hash of the bank is read from them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorameta.errors import BankError
-from lorameta.tensor_file import TensorFile
+from lorameta.files.tensor_file import TensorFile
 
 if TYPE_CHECKING:
     from lorameta.bank.bank import AdapterBank

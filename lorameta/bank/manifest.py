@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from lorameta import peft_format, tensors
+from lorameta.adapter import peft_format
+from lorameta.adapter.peft_config import LoraSettings
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest, parse, unsafe_path
 from lorameta.errors import BankError, violations
-from lorameta.peft_config import LoraSettings
+from lorameta.files import tensors
 
 MANIFEST = "bank.json"
 

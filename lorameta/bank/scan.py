@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lorameta import peft_format, tensors
-from lorameta.bank.likeness import looked_at, sketch
+from lorameta.adapter import peft_format
+from lorameta.adapter.peft_config import LoraSettings
+from lorameta.adapter.shared_init import looked_at, sketch
 from lorameta.errors import BankError
-from lorameta.peft_config import LoraSettings
-from lorameta.tensor_file import Entry, TensorFile
+from lorameta.files import tensors
+from lorameta.files.tensor_file import Entry, TensorFile
 
 #: Module → (rank, d_out, d_in, scaling).
 Layout = Mapping[str, tuple[int, int, int, float]]
@@ -29,10 +30,10 @@ class Measures:
     layout : dict
         Module → (rank, d_out, d_in, scaling).
     norms : dict of str to float
-        Frobenius norm of each module's update, ‖s B A‖² = s² ⟨BᵀB, AAᵀ⟩ (:meth:`lorameta.lora.LoraPair.norm`), summed
-        in float32.
+        Frobenius norm of each module's update, ‖s B A‖² = s² ⟨BᵀB, AAᵀ⟩ (:meth:`lorameta.adapter.lora.LoraPair.norm`),
+        summed in float32.
     sketches : dict of str to numpy.ndarray
-        Of the A's of some modules, see :func:`lorameta.bank.likeness.sketch`.
+        Of the A's of some modules, see :func:`lorameta.adapter.shared_init.sketch`.
     finite : bool
         False if a number is NaN or infinite, or too large to be squared in float32: then it must be looked at again.
     """
@@ -90,7 +91,7 @@ class Scan:
 def scan_directory(directory: Path, problems: list[str]) -> Scan | None:
     """Read a PEFT directory once; None, with everything that is wrong in `problems`, if it is not sound.
 
-    The messages are those of :func:`lorameta.peft_format.read_directory`, which reads it again in that case.
+    The messages are those of :func:`lorameta.adapter.peft_format.read_directory`, which reads it again in that case.
     """
     notes: list[str] = []
     settings, config_sha256 = peft_format.read_config(directory, notes)

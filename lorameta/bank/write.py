@@ -8,13 +8,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorameta import peft_format
-from lorameta.atomic import sha256_file
+from lorameta.adapter import peft_format
 from lorameta.bank import edit
 from lorameta.bank.manifest import MANIFEST, base_problem, disagreements, facts_of, inside, read_manifest
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest, unsafe_ids, unsafe_path
 from lorameta.bank.scan import scan_directory
 from lorameta.errors import BankError, violations
+from lorameta.files.atomic import sha256_file
 
 if TYPE_CHECKING:
     from lorameta.encoder.summary import Summaries

@@ -142,7 +142,7 @@ def weighing(
             yield None
         return
     from lorameta.operator.search import EVALUATIONS
-    from lorameta.weigh import CANDIDATES
+    from lorameta.operator.weigh import CANDIDATES
 
     total = (evaluations or EVALUATIONS) if operator == "search" else (candidates or CANDIDATES)
     with counting("trying", total, "mixtures" if operator == "search" else "adapters") as progress:

@@ -55,7 +55,7 @@ def finetune(
     training.check_output(output, force)
     with ExitStack() as stack:
         with waiting("preparing"):
-            from lorameta.refine import prepared
+            from lorameta.training import prepared
 
             settings = training.settings(
                 targets, epochs=epochs, steps=steps, minutes=minutes, rank=rank, alpha=alpha, top_layers=top_layers,

@@ -64,8 +64,8 @@ def generate(
     training.check_output(output, force)
     columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
     with common.weighing("generating", operator, evaluations=evaluations, candidates=candidates) as progress:
+        from lorameta.adapter.card import card, conflicts
         from lorameta.generate import generate_adapter
-        from lorameta.report.card import card, conflicts
 
         opened = common.open_bank(bank)
         adapter = generate_adapter(

@@ -23,7 +23,7 @@ def push(
     debug: common.Debug = False,
 ) -> None:
     """Publish an adapter and its card on the Hub."""
-    from lorameta.bank.hub.push import push_adapter
+    from lorameta.bank_builder.hub.push import push_adapter
 
     with waiting("pushing"):
         pushed = push_adapter(adapter, hub_id, base=base, private=private or None)

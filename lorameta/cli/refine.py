@@ -60,7 +60,7 @@ def refine(
     with ExitStack() as stack:
         with waiting("preparing"):
             from lorameta.adapter import Adapter
-            from lorameta.refine import prepared
+            from lorameta.training import prepared
 
             start = Adapter.from_pretrained(adapter)
             settings = training.settings(

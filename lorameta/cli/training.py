@@ -17,9 +17,9 @@ from lorameta.errors import UsageError
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
-    from lorameta.refine import Progress
-    from lorameta.refine.job import Job
-    from lorameta.refine.plan import Plan
+    from lorameta.training import Progress
+    from lorameta.training.job import Job
+    from lorameta.training.plan import Plan
 
 Rows = Annotated[
     Path,
@@ -169,7 +169,7 @@ def refined(
 ) -> Adapter:
     """A generated adapter after some steps on its rows; the checkpoints stay until :func:`forget`."""
     from lorameta.cli.progress import waiting
-    from lorameta.refine import prepared
+    from lorameta.training import prepared
 
     with ExitStack() as stack:
         with waiting("preparing the refinement"):
@@ -188,7 +188,7 @@ def forget(output: Path) -> None:
 
 def write(adapter: Adapter, output: Path) -> None:
     """The adapter as a PEFT directory, with the command on its card."""
-    from lorameta.report.card import card
+    from lorameta.adapter.card import card
 
     run = {"Command": f"`{shlex.join(['lorameta', *sys.argv[1:]])}`", "Time": f"{common.elapsed():.1f} s"}
     adapter.save_pretrained(output, card=card(adapter, run=run))
@@ -199,8 +199,7 @@ def watching(plan: Plan) -> Iterator[Callable[[Progress], None]]:
     """A bar in a terminal: losses, tokens a second, memory, time left."""
     from tqdm import tqdm
 
-    from lorameta.bank.train.estimate import duration
-    from lorameta.doctor.words import gigabytes
+    from lorameta.machine.units import duration, gigabytes
 
     layout = "training {percentage:3.0f}% |{bar}| {postfix}"
     with tqdm(total=1.0, bar_format=layout, disable=None, leave=False, dynamic_ncols=True) as bar:
@@ -221,8 +220,7 @@ def watching(plan: Plan) -> Iterator[Callable[[Progress], None]]:
 
 def described(plan: Plan) -> str:
     """A plan in a few lines."""
-    from lorameta.bank.train.estimate import duration
-    from lorameta.doctor.words import gigabytes, seconds
+    from lorameta.machine.units import duration, gigabytes, seconds
 
     shortened = f", {plan.shortened} of them shortened" if plan.shortened else ""
     how = f"{plan.expected_steps:,} steps" if plan.minutes is None else f"about {plan.expected_steps:,} steps"
@@ -250,7 +248,7 @@ def described(plan: Plan) -> str:
 
 def summary(about: dict[str, Any]) -> str:
     """What came of a training, in a few lines."""
-    from lorameta.bank.train.estimate import duration
+    from lorameta.machine.units import duration
 
     first, last, best = about["loss_at_start"], about["loss"], about["best_step"]
     kept = f"the state after step {best} was kept" if best else "no step made it better, so the start was kept"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lorameta.adapter.lora import LoraPair
 from lorameta.combiner.concat import concat
 from lorameta.combiner.delta import delta
 from lorameta.combiner.factor import factor
 from lorameta.combiner.parallel import each
 from lorameta.combiner.terms import Group
 from lorameta.errors import BankError, UsageError, violations
-from lorameta.lora import LoraPair
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorameta.bank.likeness import ALIKE
-from lorameta.lora import layout
+from lorameta.adapter.lora import layout
+from lorameta.adapter.shared_init import ALIKE
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lorameta.adapter.lora import LoraPair
 from lorameta.combiner.stack import stack
-from lorameta.lora import LoraPair
 
 
 def concat(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int) -> tuple[LoraPair, float]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lorameta.adapter.lora import LoraPair
 from lorameta.combiner.randomised import randomised
 from lorameta.combiner.stack import stack
 from lorameta.combiner.terms import Terms
-from lorameta.lora import LoraPair
 
 #: Summed rank up to which the approximation is exact. Its cost grows with K² (d_out + d_in) + K³: at 1,024 and 4,096
 #: inputs a module takes about a second on one core, at 8,032 it would take hours for a whole model.

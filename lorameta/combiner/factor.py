@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lorameta.adapter.lora import LoraPair
 from lorameta.combiner.average import average
 from lorameta.combiner.randomised import relative_gap
 from lorameta.combiner.stack import stack
 from lorameta.combiner.terms import Terms
 from lorameta.errors import BankError
-from lorameta.lora import LoraPair
 
 #: Multiplications up to which the error comes from the Gram matrices of all factors: a tenth of a second a module.
 EXACT_PRODUCTS = 1 << 30

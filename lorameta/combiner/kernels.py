@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from lorameta.tensors import widen
+from lorameta.files.tensors import widen
 
 Kernel = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lorameta.adapter.lora import LoraPair
 from lorameta.combiner.terms import Terms
-from lorameta.lora import LoraPair
 
 OVERSAMPLING = 8
 STEPS = 3

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lorameta.adapter.lora import LoraPair
 from lorameta.combiner.terms import Terms
-from lorameta.lora import LoraPair
 
 
 def stack(pairs: Sequence[LoraPair], weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

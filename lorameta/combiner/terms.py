@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from lorameta.lora import LoraPair, layout
-from lorameta.tensors import widen
+from lorameta.adapter.lora import LoraPair, layout
+from lorameta.files.tensors import widen
 
 if TYPE_CHECKING:
-    from lorameta.tensor_file import TensorFile
+    from lorameta.files.tensor_file import TensorFile
 
 #: (start, stop, shard, row): these terms are the rows from `row` on of a shard; without a shard it is one term.
 Stretch = tuple[int, int, "TensorFile | None", int]

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from lorameta.doctor import need
-from lorameta.doctor.base import Outline, outline
-from lorameta.doctor.disk import Disk
-from lorameta.doctor.machine import Machine, thread_problem
-from lorameta.doctor.probe import Probe
+from lorameta.base_model.shape import Outline, outline
 from lorameta.doctor.report import Use, Way
-from lorameta.doctor.words import gigabytes, numbers, seconds
+from lorameta.machine import memory as need
+from lorameta.machine.disk import Disk
+from lorameta.machine.machine import Machine, thread_problem
+from lorameta.machine.probe import Probe
+from lorameta.machine.units import gigabytes, numbers, seconds
 
 #: Layers of attention to which an adapter is narrowed first, in the names of common families.
 _NARROW = frozenset({"q_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv"})

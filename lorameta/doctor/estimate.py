@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lorameta.doctor.base import Outline
-from lorameta.doctor.need import answers_of
-from lorameta.doctor.probe import Probe, work
-from lorameta.doctor.speed import HeadProbe
+from lorameta.base_model.shape import Outline
+from lorameta.machine.memory import answers_of
+from lorameta.machine.probe import Probe, work
+from lorameta.machine.speed import HeadProbe
 
 
 def token_seconds(outline: Outline, probe: Probe, head: HeadProbe, length: int) -> float:

@@ -10,21 +10,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from lorameta.doctor import disk as disks
-from lorameta.doctor import machine as machines
-from lorameta.doctor import need, quantized
+from lorameta.base_model.shape import ALL_LINEAR, Outline, find_config, libraries, outline
+from lorameta.doctor import quantized
 from lorameta.doctor.advice import advise
-from lorameta.doctor.base import Outline, find_config, libraries, outline
 from lorameta.doctor.report import Report
-from lorameta.doctor.uses import DTYPES, judge
+from lorameta.doctor.verdicts import DTYPES, judge
 from lorameta.errors import UsageError
-from lorameta.refine.settings import ALL_LINEAR, LoraTraining
+from lorameta.machine import disk as disks
+from lorameta.machine import machine as machines
+from lorameta.machine import memory as need
+from lorameta.training.settings import LoraTraining
 
 if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
     from lorameta.bank.records import AdapterRecord
-    from lorameta.doctor.probe import Probe
-    from lorameta.doctor.speed import HeadProbe
+    from lorameta.machine.probe import Probe
+    from lorameta.machine.speed import HeadProbe
 
 #: Seconds of measuring layers: with the imports, the disk and the head it makes less than 20 on two cores.
 SECONDS = 9.0
@@ -122,7 +123,7 @@ def examine(
     if not quick:
         import psutil
 
-        from lorameta.doctor.speed import speed as measure_speed
+        from lorameta.machine.speed import speed as measure_speed
 
         room = machine.available // 4
         busy = psutil.cpu_percent(interval=0.3) / 100
@@ -198,8 +199,8 @@ def _measure(
     probes: dict[str, Probe], heads: dict[str, HeadProbe], notes: list[str],
 ) -> None:  # fmt: skip
     """One probe of the layers and one of the head; why there is none goes into the notes."""
-    from lorameta.doctor.probe import probe
-    from lorameta.doctor.speed import probe_head
+    from lorameta.machine.probe import probe
+    from lorameta.machine.speed import probe_head
 
     try:
         layers = probe(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lorameta.doctor.base import Outline
-from lorameta.doctor.disk import Disk
-from lorameta.doctor.machine import Machine
-from lorameta.doctor.probe import Probe
-from lorameta.doctor.speed import HeadProbe, Speed
+from lorameta.base_model.shape import Outline
+from lorameta.machine.disk import Disk
+from lorameta.machine.machine import Machine
+from lorameta.machine.probe import Probe
+from lorameta.machine.speed import HeadProbe, Speed
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from lorameta.atomic import write_file
 from lorameta.encoder.counts import TokenCounts
 from lorameta.encoder.summary import Summaries
 from lorameta.errors import BankError
-from lorameta.tensors import damage
+from lorameta.files.atomic import write_file
+from lorameta.files.tensors import damage
 
 FORMAT = 1
 _KEY = "lorameta"

@@ -6,9 +6,9 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from lorameta.atomic import sha256_file
 from lorameta.encoder.tokens import tokenizer_hash
 from lorameta.errors import BankError, LorametaError, MissingExtraError, violations
+from lorameta.files.atomic import sha256_file
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 #: Of model.safetensors. The weights decide the distances, so only these will do, wherever they lie.

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from lorameta import tensors
 from lorameta.adapter import Adapter
-from lorameta.atomic import fresh_file
+from lorameta.adapter.lora import LoraPair
+from lorameta.base_model.weights import Weights, check_fit, find_base, read_config, tied
 from lorameta.errors import BankError, LorametaError, MissingExtraError, UsageError, violations
-from lorameta.export.base import Weights, check_fit, find_base, read_config, tied
 from lorameta.export.result import Exported
-from lorameta.lora import LoraPair
+from lorameta.files import tensors
+from lorameta.files.atomic import fresh_file
 
 #: Architecture in config.json -> (llama.cpp's name of it, whether the rows of q and k are put in another order).
 #: transformers turns pairs (i, i + d/2) of a head, llama.cpp pairs (2i, 2i + 1) for these models, so that its
@@ -45,7 +45,7 @@ ARCHITECTURES: dict[str, tuple[str, bool]] = {
 #: Layers whose input is the hidden state: a check where the base's weights are not at hand.
 ON_THE_STREAM = tuple(f".{name}_proj" for name in ("q", "k", "v", "qkv", "gate", "up", "gate_up"))
 
-#: `dtype` -> the safetensors code of it, which `lorameta.tensors` rounds to.
+#: `dtype` -> the safetensors code of it, which `lorameta.files.tensors` rounds to.
 DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
 
 

@@ -16,15 +16,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lorameta import tensors
 from lorameta.adapter import Adapter
-from lorameta.atomic import fresh_directory
+from lorameta.adapter.lora import LoraPair
+from lorameta.base_model.weights import CONFIG, INDEX, WEIGHTS, Weights, check_fit, find_base, read_config
 from lorameta.errors import BankError, LorametaError, UsageError, violations
-from lorameta.export.base import CONFIG, INDEX, WEIGHTS, Weights, check_fit, find_base, read_config
 from lorameta.export.result import Exported
 from lorameta.export.rounding import Rounding
-from lorameta.lora import LoraPair
-from lorameta.tensor_file import Entry
+from lorameta.files import tensors
+from lorameta.files.atomic import fresh_directory
+from lorameta.files.tensor_file import Entry
 
 DTYPES = {"f32": ("F32", "float32"), "f16": ("F16", "float16"), "bf16": ("BF16", "bfloat16")}
 CARD = "README.md"
@@ -263,7 +263,7 @@ def _config(directory: Path, config: dict[str, Any], dtype: str | None) -> bytes
 
 def _adapter_card(adapter: Adapter | str | os.PathLike[str]) -> bytes:
     if isinstance(adapter, Adapter):
-        from lorameta.report.card import card
+        from lorameta.adapter.card import card
 
         return card(adapter).encode()
     path = Path(adapter).expanduser() / CARD

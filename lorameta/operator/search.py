@@ -30,7 +30,7 @@ def search(
     """Minimise loss(w) + penalty · mean |w| over a box by CMA-ES, from a start that it never leaves for a worse place.
 
     The weights are free: they need not sum to 1. LoraHub searches the factors' average (Σ wᵢ Bᵢ)(Σ wᵢ Aᵢ); what is
-    searched here is up to `loss`, and :class:`lorameta.mixture_loss.MixtureLoss` is that of the sum Σ wᵢ ΔWᵢ itself.
+    searched here is up to `loss`; :class:`lorameta.operator.mixture_loss.MixtureLoss` is that of the sum Σ wᵢ ΔWᵢ.
 
     Parameters
     ----------

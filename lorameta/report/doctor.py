@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from lorameta.doctor.report import Report
-from lorameta.doctor.words import gigabytes, numbers, seconds
+from lorameta.machine.units import gigabytes, numbers, seconds
 from lorameta.report.mixture import aligned
 from lorameta.report.table import table, terminal_width
 

@@ -80,7 +80,7 @@ def mixture_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         below = sum(weight for weight in weights.values() if weight < 0)
         lines.append(("Sum of weights", f"{sum(weights.values()):.3f}" + (f", {below:.3f} below 0" if below else "")))
     if report.get("outside"):
-        from lorameta.outside import Unusual
+        from lorameta.mixing.novelty import Unusual
 
         lines.append(("Place", Unusual(**{k: v for k, v in report["outside"].items() if k != "outside"}).message()))
     if forecast := report.get("forecast"):
@@ -97,7 +97,7 @@ def mixture_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _expected(metric: str, found: Mapping[str, float]) -> str:
     """A forecast in words; a lower loss is a gain."""
-    from lorameta.forecast import LEVEL
+    from lorameta.mixing.forecast import LEVEL
 
     name = {"exact_match": "exact match", "rouge_l": "ROUGE-L", "loss": "loss (less is more)"}.get(metric, metric)
     sign = -1 if metric == "loss" else 1

@@ -61,8 +61,8 @@ def _count(n: int, root: Path) -> None:
 
 
 def _halve(n: int, root: Path) -> None:
-    from lorameta import atomic
-    from lorameta.bank import copying
+    from lorameta.bank_builder import copying
+    from lorameta.files import atomic
 
     seen = 0
     write, copyfile = atomic._write, shutil.copyfile

@@ -18,11 +18,11 @@ from lorameta.bank import (
     BaseRecord,
     CheckReport,
     check_directory,
-    embedded,
     write_bank,
 )
 from lorameta.encoder.summary import DatasetSummary, Summaries
 from lorameta.errors import BankError, LorametaError, UsageError
+from lorameta.files import shipped
 from tests.peft_helpers import Q, dense, random_factors, write_peft
 
 IDS = ("beta", "alpha", "delta", "gamma")
@@ -212,7 +212,7 @@ def test_where_a_bank_is_missing(tmp_path, monkeypatch):
         AdapterBank.open(tmp_path / "nowhere")
     with pytest.raises(BankError, match=r"is not a bank: .*bank\.json"):
         AdapterBank.open(tmp_path)
-    monkeypatch.setattr(embedded, "__file__", str(tmp_path / "lorameta" / "bank" / "embedded.py"))
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "lorameta" / "bank" / "embedded.py"))
     with pytest.raises(BankError, match="no embedded bank"):
         AdapterBank.open()
 
@@ -220,9 +220,9 @@ def test_where_a_bank_is_missing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("place", ["lorameta/adapter_bank", "adapter_bank"])
 def test_the_embedded_bank_is_inside_a_wheel_or_beside_a_clone(tmp_path, monkeypatch, place):
     write_bank(tmp_path / place, **parts_of(tmp_path / place))
-    monkeypatch.setattr(embedded, "__file__", str(tmp_path / "lorameta" / "bank" / "embedded.py"))
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "lorameta" / "bank" / "embedded.py"))
     assert AdapterBank.open().path == (tmp_path / place).resolve()
-    assert embedded.embedded_path() == tmp_path / place
+    assert shipped.embedded_path() == tmp_path / place
 
 
 @pytest.mark.parametrize(
@@ -528,7 +528,7 @@ def test_summaries_records_and_base_must_agree(tmp_path):
 
 
 def test_a_crash_while_writing_leaves_the_old_manifest(root, monkeypatch):
-    from lorameta import atomic
+    from lorameta.files import atomic
 
     before = (root / "bank.json").read_bytes()
     summaries = summaries_of(IDS)

@@ -14,14 +14,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lorameta import peft_format
-from lorameta.adapter import Adapter
+from lorameta.adapter import Adapter, peft_format
 from lorameta.bank import AdapterBank, BaseRecord, check_bank, write_bank
-from lorameta.bank.doubles import difference
+from lorameta.bank.duplicates import difference
 from lorameta.bank.scan import Measures, scan_directory
-from lorameta.bank.stack import stack
+from lorameta.bank.sharding.stack import stack
 from lorameta.combiner import auto
-from lorameta.tensors import to_bytes
+from lorameta.files.tensors import to_bytes
 from tests.bank.test_bank import edit, parts_of, record_of, rehash, summaries_of
 from tests.peft_helpers import DOWN, Q, dense, random_factors, tensors_of, write_peft
 
@@ -264,7 +263,7 @@ def test_adapters_that_share_an_initial_A_are_noted(tmp_path):
 
 
 def test_likeness_means_the_same_to_the_combiner():
-    from lorameta.bank import likeness
+    from lorameta.adapter import shared_init as likeness
 
     assert likeness.ALIKE == auto.ALIKE
 

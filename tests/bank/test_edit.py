@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorameta.bank import AdapterBank, edit, lock, sweep
+from lorameta.bank import AdapterBank, edit, lock
+from lorameta.bank import garbage as sweep
 from lorameta.bank.edit import Change, free_path, staging, update
-from lorameta.bank.members import add, remove
+from lorameta.bank_builder.members import add, remove
 from lorameta.encoder import Summaries
 from lorameta.errors import BankError, LorametaError, LorametaWarning, UsageError
 from tests.bank.faults import needs_fork, survives

@@ -53,7 +53,7 @@ def test_the_means_of_the_study_are_those_of_its_tasks():
 
 def test_the_study_is_of_the_bank_that_is_here_and_so_is_its_record():
     from lorameta.bank import AdapterBank
-    from lorameta.forecast import Record
+    from lorameta.mixing.forecast import Record
 
     study, bank = quality(), AdapterBank.open("embedded")
     assert study["bank"]["content"] == bank.content_hash

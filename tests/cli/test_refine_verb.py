@@ -13,7 +13,7 @@ pytest.importorskip("peft")
 
 from lorameta.adapter import Adapter
 from lorameta.generate import generate_adapter
-from lorameta.refine import refine
+from lorameta.training import refine
 from tests.conftest import task_rows
 
 SHORT = ["--steps", 6, "--batch-size", 8, "--learning-rate", 0.02, "--precision", "float32", "--threads", 1]

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.bank.stack_helpers import Spec, make_bank
+from tests.bank.sharding.stack_helpers import Spec, make_bank
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from lorameta.adapter import Adapter
+from lorameta.adapter.lora import LoraPair
 from lorameta.bank import AdapterBank
 from lorameta.combiner.auto import choose, likeness
-from lorameta.lora import LoraPair
 
 
 def adapters(alike: float, count: int = 5, *, rank: int = 4, scaling: float = 2.0) -> list[Adapter]:

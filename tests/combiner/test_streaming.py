@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from lorameta.bank import AdapterBank, AdapterRecord, BaseRecord, write_bank
-from lorameta.bank.stack import stack as stack_bank
+from lorameta.bank.sharding.stack import stack as stack_bank
 from lorameta.combiner import combine, kernels
 from lorameta.combiner import terms as terms_module
 from lorameta.encoder import Summaries

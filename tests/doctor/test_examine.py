@@ -9,14 +9,17 @@ from dataclasses import replace
 import pytest
 
 from lorameta.bank import AdapterBank
-from lorameta.doctor import examination, examine, machine, need, probe, uses
+from lorameta.base_model.shape import outline
+from lorameta.doctor import examination, examine
+from lorameta.doctor import verdicts as uses
 from lorameta.doctor.advice import advise
-from lorameta.doctor.base import outline
-from lorameta.doctor.clock import Line
-from lorameta.doctor.disk import Disk
 from lorameta.doctor.quantized import sizes
-from lorameta.doctor.speed import HeadProbe, probe_head
 from lorameta.errors import UsageError
+from lorameta.machine import machine, probe
+from lorameta.machine import memory as need
+from lorameta.machine.disk import Disk
+from lorameta.machine.speed import HeadProbe, probe_head
+from lorameta.machine.timing import Line
 from lorameta.report.doctor import examined
 
 torch = pytest.importorskip("torch")
@@ -31,9 +34,9 @@ RUNTIME = GB // 2
 @pytest.fixture(autouse=True)
 def small_samples(monkeypatch):
     """The disk and the matrices are measured with less than usual, the rest as ever."""
-    monkeypatch.setattr("lorameta.doctor.disk._SAMPLE", 32 << 20)
-    monkeypatch.setattr("lorameta.doctor.speed._BUFFER", 16 << 20)
-    monkeypatch.setattr("lorameta.doctor.speed._SIDE", 256)
+    monkeypatch.setattr("lorameta.machine.disk._SAMPLE", 32 << 20)
+    monkeypatch.setattr("lorameta.machine.speed._BUFFER", 16 << 20)
+    monkeypatch.setattr("lorameta.machine.speed._SIDE", 256)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -81,9 +84,9 @@ def test_quick_measures_nothing(tmp_path, monkeypatch):
     def measured(*_, **__):
         raise AssertionError("something was measured")
 
-    monkeypatch.setattr("lorameta.doctor.probe.probe", measured)
-    monkeypatch.setattr("lorameta.doctor.speed.speed", measured)
-    monkeypatch.setattr("lorameta.doctor.disk._read_speed", measured)
+    monkeypatch.setattr("lorameta.machine.probe.probe", measured)
+    monkeypatch.setattr("lorameta.machine.speed.speed", measured)
+    monkeypatch.setattr("lorameta.machine.disk._read_speed", measured)
     CONFIGS["llama"]().save_pretrained(tmp_path)
     report = examine(tmp_path, quick=True)
     assert report.probes == {}
@@ -105,7 +108,7 @@ def test_a_base_that_does_not_run_alone_is_still_weighed(tmp_path, monkeypatch):
     def fails(*_, **__):
         raise RuntimeError("this layer needs something else\nand more")
 
-    monkeypatch.setattr("lorameta.doctor.probe.probe", fails)
+    monkeypatch.setattr("lorameta.machine.probe.probe", fails)
     CONFIGS["llama"]().save_pretrained(tmp_path)
     report = examine(tmp_path)
     assert report.probes == {}

@@ -19,7 +19,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, logging
 
-from lorameta.batching import answer_losses
+from lorameta.base_model.batch import answer_losses
 
 TOKENS, RANK = 16, 16
 

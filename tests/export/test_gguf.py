@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from lorameta.adapter import Adapter
+from lorameta.adapter.lora import LoraPair
 from lorameta.errors import BankError, LorametaError, MissingExtraError, UsageError
 from lorameta.export import FORMATS, export, export_gguf
 from lorameta.export import gguf as gguf_export
-from lorameta.lora import LoraPair
 from tests.export.models import CONFIGS, factors_for, linear_shapes, save_adapter, save_base, tiny_model
 from tests.export.record_llama_cpp import RECORD, fields_of, tensors_of
 from tests.peft_helpers import dense, write_peft
@@ -151,7 +151,7 @@ def test_the_same_adapter_gives_the_same_bytes(tmp_path, base):
 
 
 def test_the_embedded_bank_goes_without_a_base(tmp_path):
-    from lorameta.bank.embedded import embedded_path
+    from lorameta.files.shipped import embedded_path
 
     adapter = next(path for path in sorted((embedded_path() / "adapters").iterdir()) if path.is_dir())
     done = export_gguf(adapter, tmp_path / "out.gguf")

@@ -16,10 +16,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lorameta.adapter import Adapter
+from lorameta.adapter.lora import LoraPair
 from lorameta.errors import BankError, LorametaError, UsageError
 from lorameta.export import export, export_merged
 from lorameta.export import merged as merged_export
-from lorameta.lora import LoraPair
 from tests.export.models import factors_for, linear_shapes, save_adapter, save_base, tiny_model
 from tests.peft_helpers import dense, write_peft
 

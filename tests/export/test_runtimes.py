@@ -76,7 +76,7 @@ def test_fifty_prompts_are_answered_alike(tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from lorameta import examples, generate_adapter, load_examples
-    from lorameta.bank.embedded import embedded_path
+    from lorameta.files.shipped import embedded_path
 
     data, base = Path(examples.__file__).parent, embedded_path() / "base"
     adapter = generate_adapter(data / "helpdesk_train.jsonl").save_pretrained(tmp_path / "adapter")

@@ -9,11 +9,12 @@ import time
 
 import pytest
 
-from lorameta.bank.embedded import embedded_path
-from lorameta.bank.hub import client, places
+from lorameta.bank import locate as places
+from lorameta.bank.hub import client
 from lorameta.bank.hub.presets import PRESETS, preset
 from lorameta.bank.records import unsafe_ids
 from lorameta.errors import BankError, LorametaError, UsageError
+from lorameta.files.shipped import embedded_path
 
 
 @pytest.fixture(autouse=True)

@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
 
-from lorameta.atomic import sha256_file
+from lorameta.adapter.peft_format import CONFIG, WEIGHTS
 from lorameta.bank.hub.client import Client, Trouble, offline
 from lorameta.bank.lock import WORK, locked
 from lorameta.bank.manifest import inside
 from lorameta.bank.records import AdapterRecord
 from lorameta.errors import LorametaError, LorametaWarning, violations
-from lorameta.peft_format import CONFIG, WEIGHTS
+from lorameta.files.atomic import sha256_file
 
 #: Adapters that are fetched at once.
 JOBS = 4

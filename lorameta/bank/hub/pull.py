@@ -9,17 +9,17 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorameta.atomic import sha256, sha256_file
+from lorameta.adapter.peft_format import WEIGHTS
 from lorameta.bank import edit
-from lorameta.bank.build import Counting
+from lorameta.bank.counting import Counting
+from lorameta.bank.garbage import retired
 from lorameta.bank.hub.client import Client
-from lorameta.bank.hub.places import cached_bank, require_hub_id
+from lorameta.bank.locate import cached_bank, require_hub_id
 from lorameta.bank.lock import WORK, locked
 from lorameta.bank.manifest import MANIFEST, parse_manifest, read_manifest
 from lorameta.bank.records import Manifest, unsafe_path
-from lorameta.bank.sweep import retired
 from lorameta.errors import BankError, UsageError
-from lorameta.peft_format import WEIGHTS
+from lorameta.files.atomic import sha256, sha256_file
 
 if TYPE_CHECKING:
     from lorameta.encoder.summary import Summaries

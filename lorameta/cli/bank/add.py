@@ -42,7 +42,7 @@ def add(
     """Add an adapter to a bank. The others are not read again, and who reads the bank meanwhile is not disturbed."""
     from lorameta.bank import AdapterBank
     from lorameta.bank.fitted import fitted
-    from lorameta.bank.members import add as add_to
+    from lorameta.bank_builder.members import add as add_to
 
     opened = common.open_bank(bank)
     with waiting("adding"):

@@ -123,7 +123,7 @@ def build(
         lacking = [name for name, value in (("OUT", out), ("--adapters", adapters), ("--base", base)) if value is None]
         raise UsageError(f"{', '.join(lacking)} is missing; for adapters on the Hub, give --preset, --hub-author, "
                          "--hub-collection or --hub-list instead of --adapters")  # fmt: skip
-    from lorameta.bank.build import build as make
+    from lorameta.bank_builder.local import build as make
 
     built = make(
         out, adapters, base=base, datasets=datasets, summaries=summaries, index=index, name=name, revision=revision,

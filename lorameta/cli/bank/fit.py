@@ -33,8 +33,8 @@ def fit(
     from it as no update at all, so an operator that does not come below 1 has learned nothing of use.
     """
     from lorameta.distance import DISTANCES
-    from lorameta.fit import FOLDS, bank_gram, fittable, save
-    from lorameta.fit import fit as fit_to
+    from lorameta.mixing.neural_fit import FOLDS, bank_gram, fittable, save
+    from lorameta.mixing.neural_fit import fit as fit_to
 
     opened = common.open_bank(bank)
     names = list(dict.fromkeys(distance)) if distance else fittable(opened)

@@ -15,10 +15,10 @@ from lorameta.errors import UsageError
 
 def build_from_hub(out: Path | None, source: Mapping[str, Any], *, as_json: bool, **options: Any) -> None:
     """Make the index that `source` asks for, say what is in it, and end with 1 if something is not."""
-    from lorameta.bank.hub import build, collect
     from lorameta.bank.hub.client import Client
-    from lorameta.bank.hub.places import cached_bank
     from lorameta.bank.hub.presets import preset
+    from lorameta.bank.locate import cached_bank
+    from lorameta.bank_builder.hub import build, collect
 
     ((kind, value),) = source.items()
     if kind == "preset":
@@ -54,7 +54,7 @@ def build_from_hub(out: Path | None, source: Mapping[str, Any], *, as_json: bool
 
 
 def _print(made: Any, kind: str, value: Any) -> None:
-    from lorameta.bank.hub.places import cached_bank
+    from lorameta.bank.locate import cached_bank
 
     name = value if kind == "preset" and made.path == cached_bank(value).resolve() else made.path
     for entry in made.left_out:

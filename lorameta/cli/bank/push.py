@@ -18,7 +18,7 @@ def push(
     debug: common.Debug = False,
 ) -> None:
     """Publish a bank on the Hub. Adapters that are on the Hub stay where they are; others go along."""
-    from lorameta.bank.hub.push import push_bank
+    from lorameta.bank_builder.hub.push import push_bank
 
     with waiting("pushing"):
         pushed = push_bank(common.open_bank(bank), hub_id, private=private or None)

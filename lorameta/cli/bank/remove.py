@@ -18,7 +18,7 @@ def remove(
     """Take adapters out of a bank. Their files stay for an hour, for those who read it; a later change deletes them."""
     from lorameta.bank import AdapterBank
     from lorameta.bank.fitted import fitted
-    from lorameta.bank.members import remove as take_out
+    from lorameta.bank_builder.members import remove as take_out
 
     opened = common.open_bank(bank)
     shards = take_out(opened, ids)

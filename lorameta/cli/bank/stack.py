@@ -12,7 +12,7 @@ from lorameta.cli.progress import counting
 from lorameta.errors import UsageError
 
 if TYPE_CHECKING:
-    from lorameta.bank.moving import Moved
+    from lorameta.bank.sharding.move import Moved
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -35,9 +35,9 @@ def stack(
 
     One shard after the other: the bank is whole at any moment, and a run that was stopped is finished by the next.
     """
-    from lorameta.bank.stack import SHARD_BYTES
-    from lorameta.bank.stack import stack as move
-    from lorameta.bank.unstack import unstack
+    from lorameta.bank.sharding.stack import SHARD_BYTES
+    from lorameta.bank.sharding.stack import stack as move
+    from lorameta.bank.sharding.unstack import unstack
 
     if undo and (restack or shard_size is not None):
         raise UsageError("--undo makes directories, so it goes with neither --restack nor --shard-size")

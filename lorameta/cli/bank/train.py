@@ -13,7 +13,7 @@ import typer
 from lorameta.cli import common
 
 if TYPE_CHECKING:
-    from lorameta.bank.train import BankTraining, Plan, Progress
+    from lorameta.bank_builder.train import BankTraining, Plan, Progress
 
 
 def train(
@@ -105,8 +105,8 @@ def train(
     A killed run goes on where it was when the same command is given again. An adapter must beat the base on rows that
     it was not trained on. If tasks fail, the bank is made of the others, and the exit code is 1.
     """
-    from lorameta.bank.train import train_bank
-    from lorameta.refine import LoraTraining
+    from lorameta.bank_builder.train import train_bank
+    from lorameta.training import LoraTraining
 
     settings = LoraTraining(
         rank=rank, alpha=2 * rank if alpha is None else alpha,
@@ -142,7 +142,7 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
     """A bar in a terminal; elsewhere a line for each task that is finished."""
     from tqdm import tqdm
 
-    from lorameta.bank.train.estimate import duration
+    from lorameta.machine.units import duration
 
     layout = "training {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
     with tqdm(total=1, bar_format=layout, disable=None, leave=False, dynamic_ncols=True) as bar:
@@ -196,7 +196,7 @@ def _as_dict(plan: Plan, made: BankTraining | None) -> dict[str, Any]:
 
 
 def _print(made: BankTraining) -> None:
-    from lorameta.bank.train.estimate import duration
+    from lorameta.machine.units import duration
     from lorameta.report.table import table
 
     rows = []

@@ -1,0 +1,96 @@
+"""Where a bank is that was named: the embedded one, a directory, or an index in the cache directory of this machine."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from pathlib import Path
+
+from lorameta.bank.hub.presets import PRESETS
+from lorameta.errors import BankError, UsageError
+from lorameta.files.shipped import embedded_path
+
+EMBEDDED = "embedded"
+#: Says that a name is an id of the Hub, where it could be a path too.
+PREFIX = "hub:"
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+_HUB_ID = re.compile(rf"{_PART}/{_PART}")
+
+
+def cache_directory() -> Path:
+    """Where lorameta keeps what it can get again: ``LORAMETA_CACHE``, else a folder in the system's cache."""
+    if given := os.environ.get("LORAMETA_CACHE"):
+        return Path(given).expanduser().absolute()
+    if sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        root = Path.home() / "Library" / "Caches"
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "lorameta"
+
+
+def hub_id(name: str) -> str | None:
+    """The id that ``author/name`` or ``hub:author/name`` stands for; None if it can be none."""
+    text = name.removeprefix(PREFIX)
+    return text if _HUB_ID.fullmatch(text) and ".." not in text and "--" not in text else None
+
+
+def require_hub_id(name: str, what: str = "a repository") -> str:
+    """As :func:`hub_id`; UsageError if it is none."""
+    found = hub_id(name)
+    if found is None:
+        raise UsageError(f"{name!r} is no id of {what} on the Hub; those look like author/name")
+    return found
+
+
+def cached_bank(name: str) -> Path:
+    """The directory in the cache for the index of a preset, or of a bank on the Hub."""
+    return cache_directory() / "banks" / name.removeprefix(PREFIX).replace("/", "--")
+
+
+def locate(name: str | os.PathLike[str]) -> Path:
+    """The directory of a bank.
+
+    Parameters
+    ----------
+    name : path or str
+        "embedded", a directory (or its ``bank.json``), the name of a preset, or the id of a bank on the Hub, also
+        as ``hub:author/name``. A directory is preferred to a bank on the Hub.
+
+    Raises
+    ------
+    BankError
+        There is no such bank on this machine; with the command that gets it, if there is one.
+    """
+    text = os.fspath(name)
+    if text == EMBEDDED:
+        return embedded_path()
+    path = Path(text).expanduser()
+    if not text.startswith(PREFIX):
+        if path.is_file() and path.name == "bank.json":
+            return path.parent
+        if path.is_dir():
+            return path
+    known = text in PRESETS
+    if known or hub_id(text):
+        place = cached_bank(text)
+        if (place / "bank.json").is_file():
+            return place
+        if known:
+            raise BankError(
+                f"the bank {text!r} is not on this machine yet; make its index once, with: "
+                f"lorameta bank build --preset {text}"
+            )
+        raise BankError(
+            f"there is no bank {text!r}: no such directory; if it is a bank on the Hub, get its index once, with: "
+            f"lorameta bank pull {hub_id(text)}"
+        )
+    near = difflib.get_close_matches(text, [*PRESETS, EMBEDDED], n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    raise BankError(
+        f"there is no bank {text!r}: no such directory; give the directory of a bank, 'embedded' for the one that "
+        f"comes with lorameta, or the name of another: {', '.join(PRESETS)}.{meant}"
+    )

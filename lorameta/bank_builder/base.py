@@ -1,0 +1,145 @@
+"""The base of a new bank: on the Hub, in a directory of this machine, or carried along in the bank."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lorameta.bank.records import BaseRecord
+from lorameta.bank_builder.copying import copy_file
+from lorameta.errors import BankError, UsageError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+#: What a base is made of. Pickled weights are not carried along.
+_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+@dataclass
+class Base:
+    """What is known of a base before there is a bank.
+
+    Attributes
+    ----------
+    record : BaseRecord
+        As the manifest will say; the hashes of files that are carried along are not in it yet.
+    directory : Path or None
+        Where it is on this machine; None on the Hub.
+    tokenizer : Path or None
+        Directory with its ``tokenizer.json``.
+    carried : list of Path
+        Directories to move into the bank: ``base``, ``tokenizer``.
+    """
+
+    record: BaseRecord
+    directory: Path | None = None
+    tokenizer: Path | None = None
+    carried: list[Path] = field(default_factory=list)
+
+
+def find_base(
+    root: Path,
+    base: str,
+    *,
+    revision: str | None = None,
+    name: str | None = None,
+    tokenizer: str | None = None,
+    carry: bool = False,
+    said: Iterable[str] = (),
+) -> Base:
+    """Make out what `base` is, and what adapters may call it.
+
+    Parameters
+    ----------
+    root : Path
+        Where the bank will be. A base below it belongs to the bank; any other directory is carried along with `carry`,
+        else named by its absolute path: such a bank works on this machine only.
+    base : str
+        A directory, or a Hub id.
+    revision : str, optional
+        Of a Hub id.
+    name : str, optional
+        What the adapters' configurations call a base that is a directory. By default what its ``config.json`` says
+        that it is, or the path under which the adapters know this very directory.
+    tokenizer : str, optional
+        Directory of its ``tokenizer.json``; by default the base's.
+    carry : bool
+    said : iterable of str
+        ``base_model_name_or_path`` of the adapters.
+
+    Raises
+    ------
+    UsageError
+        The base or its tokenizer is not there, or the options do not fit it.
+    """
+    path = Path(base).expanduser()
+    tokens = None if tokenizer is None else Path(tokenizer).expanduser().resolve()
+    if tokens is not None and not (tokens / "tokenizer.json").is_file():
+        raise UsageError(f"--tokenizer: there is no {tokens / 'tokenizer.json'}")
+    if not path.is_dir():
+        if not _HUB_ID.fullmatch(base):
+            raise UsageError(f"--base: there is no directory {base}, and it is no id of the Hub (owner/name) either")
+        if carry or name:
+            option = "--copy-base" if carry else "--base-name"
+            raise UsageError(f"{option} is for a base in a directory; {base} is none, so it is an id of the Hub")
+        return Base(BaseRecord(base, revision=revision), None, tokens)
+    path = path.resolve()
+    if revision is not None:
+        raise UsageError(f"--revision is for a base on the Hub; {path} is a directory")
+    inside = path.is_relative_to(root) and path != root
+    model = path.relative_to(root).as_posix() if inside else "base" if carry else str(path)
+    if tokens is None and (path / "tokenizer.json").is_file():
+        tokens = path
+    return Base(BaseRecord(model, name=name or _name_of(path, said)), path, tokens)
+
+
+def stage(base: Base, root: Path, folder: Path, *, link: bool = False) -> dict[str, Path]:
+    """Copy what the bank must carry into `folder`; returns the moves: path in the bank → staged directory."""
+    moves: dict[str, Path] = {}
+    own = base.directory is not None and base.directory.is_relative_to(root)
+    carried = base.directory is not None and base.record.model == "base" and not own
+    if carried and base.directory is not None:
+        files = sorted({path for pattern in _FILES for path in base.directory.glob(pattern) if path.is_file()})
+        if not files:
+            raise BankError(f"base: {base.directory} holds no file of a model ({', '.join(_FILES)})")
+        _copy(files, folder / "base", link)
+        moves["base"] = folder / "base"
+    holds = base.directory if carried or own else None
+    if base.tokenizer is not None and (holds is None or not (holds / "tokenizer.json").is_file()):
+        files = [base.tokenizer / name for name in _TOKENIZER_FILES if (base.tokenizer / name).is_file()]
+        _copy(files, folder / "tokenizer", False)
+        moves["tokenizer"] = folder / "tokenizer"
+    return moves
+
+
+def _copy(files: list[Path], target: Path, link: bool) -> None:
+    """Copy files that are not there already, whole and unchanged, from a run before."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in target.iterdir():
+        if path.name not in {file.name for file in files}:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for file in files:
+        copy_file(file, target / file.name, link=link, reuse=True)
+
+
+def _name_of(base: Path, said: Iterable[str]) -> str | None:
+    """What adapters call a base that is a directory: the name in its config, or the path most of them know it by."""
+    try:
+        content = json.loads((base / "config.json").read_bytes())
+        known = str(content.get("_name_or_path") or "")
+    except (OSError, ValueError, AttributeError):
+        known = ""
+    names = Counter(name for name in said if name and (name == known or _same(name, base)))
+    return names.most_common(1)[0][0] if names else known or None
+
+
+def _same(name: str, base: Path) -> bool:
+    try:
+        return Path(name).expanduser().resolve() == base
+    except (OSError, RuntimeError, ValueError):
+        return False

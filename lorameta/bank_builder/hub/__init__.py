@@ -1,0 +1,1 @@
+"""Banks made from, and published to, the Hugging Face Hub."""

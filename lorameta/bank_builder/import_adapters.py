@@ -1,0 +1,142 @@
+"""Adapters taken into a bank that is being built: copied, verified, and remembered, so that it is done once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lorameta.adapter import peft_format
+from lorameta.adapter.peft_config import LoraSettings
+from lorameta.bank.manifest import base_problem, facts_of
+from lorameta.bank.scan import Layout, scan_directory
+from lorameta.bank.shapes import odd_shapes
+from lorameta.bank_builder.base import Base
+from lorameta.bank_builder.copying import copy_adapter
+from lorameta.bank_builder.match import Source
+from lorameta.files.atomic import write_file
+
+
+@dataclass
+class Taken:
+    """An adapter that lies in the work folder.
+
+    Attributes
+    ----------
+    facts : dict
+        What its files say for its record.
+    layout : Layout
+    copied : bool
+        Whether bytes were copied in this run.
+    notes : list of str
+        What is odd about it.
+    """
+
+    facts: dict[str, Any]
+    layout: Layout
+    copied: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def take_all(
+    root: Path,
+    work: Path,
+    sources: list[Source],
+    base: Base,
+    bad: dict[str, list[str]],
+    link: bool,
+    progress: Callable[[int], object],
+) -> dict[str, Taken]:
+    """Copy all adapters into ``work/adapters`` and verify them.
+
+    Parameters
+    ----------
+    root, work : Path
+        Of the bank, and for what is finished.
+    sources : list of Source
+    base : Base
+    bad : dict
+        Is extended by what is wrong: id → reasons.
+    link : bool
+        See :func:`lorameta.bank_builder.copying.copy_file`.
+    progress : callable
+        Told 1 after each.
+
+    Returns
+    -------
+    dict of str to Taken
+        Those that can be used, but for what `bad` says.
+    """
+
+    def take(source: Source) -> tuple[Taken | None, list[str]]:
+        notes: list[str] = []
+        taken = _take(root, work, source, base, link, notes)
+        progress(1)
+        return taken, notes
+
+    taken: dict[str, Taken] = {}
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for source, (one, notes) in zip(sources, pool.map(take, sources), strict=True):
+            if notes or one is None:
+                bad[source.id] = notes
+            else:
+                taken[source.id] = one
+    for name, problem in odd_shapes({name: one.layout for name, one in taken.items()}):
+        bad.setdefault(name, []).append(problem)
+    return taken
+
+
+def _take(root: Path, work: Path, source: Source, base: Base, link: bool, notes: list[str]) -> Taken | None:
+    """Copy an adapter into the work folder and verify the copy, or take what an earlier run has verified."""
+    place, ready = work / "adapters" / source.id, work / "ready" / f"{source.id}.json"
+    settings, _ = peft_format.read_config(source.adapter, [])
+    if settings is not None and (problem := _base_problem(root, base, settings, source)):
+        notes.append(problem)
+    if notes or not (source.adapter / peft_format.WEIGHTS).is_file() or settings is None:
+        peft_format.read_directory(source.adapter, notes)  # everything else that is wrong with it
+        return None
+    copied = copy_adapter(source.adapter, place, link=link, reuse=True)
+    if (known := _ready(ready, place)) is not None:
+        return known
+    scan = scan_directory(place, notes)
+    if scan is None or notes:
+        return None
+    layout = scan.measures.layout
+    facts = facts_of(scan, scan.settings)
+    content = {"stamp": _stamp(place), "facts": facts, "layout": {module: list(one) for module, one in layout.items()}}
+    write_file(ready, json.dumps(content).encode())
+    taken = Taken(facts, layout, copied)
+    if scan.measures.norm == 0:
+        taken.notes.append(f"{source.id}: its update is zero; it was not trained, or not saved after training")
+    return taken
+
+
+def _base_problem(root: Path, base: Base, settings: LoraSettings, source: Source) -> str | None:
+    """Why an adapter does not belong to the base, as the finished bank will see it."""
+    carried = base.directory is not None and base.record.model == "base"
+    if carried and not settings.base_model:
+        return None
+    problem = base_problem(root, source.adapter, base.record, settings)
+    if problem and base.directory is not None and settings.base_model:
+        problem += f", or say that it is the same with --base-name {settings.base_model}"
+    return problem
+
+
+def _ready(ready: Path, place: Path) -> Taken | None:
+    try:
+        content = json.loads(ready.read_bytes())
+        if content["stamp"] != _stamp(place):
+            return None
+        layout = {module: (one[0], one[1], one[2], one[3]) for module, one in content["layout"].items()}
+        return Taken({**content["facts"], "targets": tuple(content["facts"]["targets"])}, layout)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
+def _stamp(place: Path) -> list[list[int]]:
+    stats = [(place / name).stat() for name in (peft_format.CONFIG, peft_format.WEIGHTS)]
+    return [[stat.st_size, stat.st_mtime_ns] for stat in stats]

@@ -1,0 +1,147 @@
+"""Datasets to summaries, as a bank needs them: one encoder of each kind, made when it is first used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorameta.errors import LorametaError, UsageError
+from lorameta.files.atomic import sha256
+
+if TYPE_CHECKING:
+    from lorameta.bank.bank import AdapterBank
+    from lorameta.data import Dataset
+    from lorameta.encoder import SentenceEncoder, Summaries, TokenEncoder
+
+
+@dataclass
+class Summariser:
+    """Computes the summary of one dataset after the other.
+
+    Attributes
+    ----------
+    tokenizer : Path or None
+        Directory of the base's ``tokenizer.json``, for the part "tokens".
+    parts : tuple of str
+        Of "tokens" and "sentence".
+    input_column, output_column, encoding
+        How datasets are read, see :func:`lorameta.data.load_examples`.
+    max_rows : int, optional
+        Rows that the sentence encoder embeds at most.
+    seed : int
+        Of its draws.
+    """
+
+    tokenizer: Path | None
+    parts: tuple[str, ...] = ("tokens",)
+    input_column: str | None = None
+    output_column: str | None = None
+    encoding: str = "utf-8"
+    max_rows: int | None = None
+    seed: int = 0
+
+    @classmethod
+    def of(cls, bank: AdapterBank, tokenizer: Path | None = None, **reading: Any) -> Summariser:
+        """One that makes summaries as those of a bank."""
+        parts = tuple(part for part in ("tokens", "sentence") if bank.summaries.has(part))
+        most = bank.manifest.encoders.get("sentence", {}).get("rows_at_most")
+        return cls(tokenizer or bank.tokenizer_path, parts, max_rows=most, **reading)
+
+    @cached_property
+    def tokens(self) -> TokenEncoder:
+        """The token encoder; UsageError without a tokenizer."""
+        from lorameta.encoder import TokenEncoder
+
+        if self.tokenizer is None:
+            raise UsageError(
+                "the datasets' tokens cannot be counted without the base's tokenizer; give --tokenizer, a directory "
+                "with its tokenizer.json"
+            )
+        return TokenEncoder(self.tokenizer)
+
+    @cached_property
+    def sentences(self) -> SentenceEncoder:
+        """The sentence encoder; MissingExtraError if it is not installed."""
+        from lorameta.encoder import SentenceEncoder
+
+        return SentenceEncoder(max_rows=self.max_rows or SentenceEncoder.MAX_ROWS)
+
+    @cached_property
+    def tokenizer_hash(self) -> str | None:
+        """Of the tokenizer that counts; None if tokens are not counted."""
+        return self.tokens.tokenizer_hash if "tokens" in self.parts else None
+
+    def encode(
+        self, name: str, dataset: Dataset, *, input_column: str | None = None, output_column: str | None = None
+    ) -> Summaries:
+        """The summaries of one dataset, a file or rows, under the id `name`; its own columns go before those of all."""
+        from lorameta.data import load_examples
+        from lorameta.encoder import Summaries, merge
+
+        examples = load_examples(
+            dataset, input_column=input_column or self.input_column,
+            output_column=output_column or self.output_column, require_output=False, encoding=self.encoding,
+        )  # fmt: skip
+        found = [self.tokens.encode(examples)] if "tokens" in self.parts else []
+        if "sentence" in self.parts:
+            found.append(self.sentences.encode(examples, seed=self.seed))
+        model = self.sentences.model if "sentence" in self.parts else None
+        return Summaries.from_list([name], [merge(*found)], tokenizer_hash=self.tokenizer_hash, sentence_model=model)
+
+    def encoders(self) -> dict[str, dict[str, Any]]:
+        """What a manifest says about the encoders beside what the summaries say."""
+        if "sentence" not in self.parts:
+            return {}
+        return {"sentence": {"sha256": self.sentences.sha256, "rows_at_most": self.sentences.max_rows}}
+
+    def key(self, dataset: Path) -> str:
+        """16 hexadecimal digits that change whenever the summary may: the file, or how it is summarised."""
+        stat = dataset.stat()
+        facts = [str(dataset), stat.st_size, stat.st_mtime_ns, self.input_column, self.output_column, self.encoding]
+        facts += [self.tokenizer_hash, self.parts, self.seed, self.encoders()]
+        return sha256(json.dumps(facts, sort_keys=True).encode())[:16]
+
+    def encode_all(
+        self, datasets: Iterable[tuple[str, Path]], folder: Path, problems: list[str], progress: Any
+    ) -> tuple[list[Summaries], int]:
+        """Summaries of many datasets, each kept in `folder` when it is finished and read from there the next time.
+
+        Parameters
+        ----------
+        datasets : iterable of id and file
+        folder : Path
+            For finished summaries.
+        problems : list of str
+            Is extended by what is wrong with the datasets.
+        progress : callable
+            Told 1 after each.
+
+        Returns
+        -------
+        summaries : list of Summaries
+            Of one id each, of those that could be read.
+        reused : int
+            How many were finished before.
+        """
+        from lorameta.encoder import Summaries
+
+        found, reused = [], 0
+        for name, dataset in datasets:
+            path = folder / f"{name}-{self.key(dataset)}.safetensors"
+            try:
+                if path.is_file():
+                    found.append(Summaries.load(path))
+                    reused += 1
+                else:
+                    self.encode(name, dataset).save(path)
+                    found.append(Summaries.load(path))  # as it is kept: with numbers rounded to float16
+            except LorametaError as error:
+                if error.exit_code != 2 or isinstance(error, ImportError):
+                    raise
+                problems.append(f"{name}: {error}")
+            progress(1)
+        return found, reused

@@ -1,0 +1,12 @@
+"""`lorameta bank train`: a bank of adapters from a folder of datasets.
+
+run (the story) · tasks (the folder) · plan (workers, keys) · spread (joblib, dask) · worker (one training) ·
+store (what a killed run keeps) · estimate (time left) · write (the bank).
+"""
+
+from __future__ import annotations
+
+from lorameta.bank_builder.train.plan import Plan
+from lorameta.bank_builder.train.run import BankTraining, Progress, train_bank
+
+__all__ = ["BankTraining", "Plan", "Progress", "train_bank"]

@@ -1,0 +1,146 @@
+"""What a training run keeps of its finished tasks in the bank's work folder, so that a killed run can be resumed.
+
+An adapter's directory is written as a whole, its facts after it: where there are facts, there is an adapter. Both lie
+in ``.lorameta/train`` until the bank is written; then the adapters are moved into the bank, and the facts stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lorameta.adapter import peft_format
+from lorameta.bank.lock import WORK, work_folder
+from lorameta.bank.manifest import MANIFEST
+from lorameta.bank.records import AdapterRecord, Manifest
+from lorameta.errors import LorametaError, UsageError
+from lorameta.files.atomic import sha256, sha256_file, write_directory, write_file
+
+FOLDER = "train"
+RUN = "run.json"
+
+
+class Store:
+    """The finished tasks of a run, in a bank's directory."""
+
+    def __init__(self, root: Path, run: Mapping[str, Any], base: Path) -> None:
+        self.root, self.run, self.base = root, run, base
+        self.folder = root / WORK / FOLDER
+
+    def require(self, *, force: bool = False) -> None:
+        """Refuse a directory that is not ours to fill; the base may lie in it. Nothing is written.
+
+        Raises
+        ------
+        UsageError
+            The directory holds something else, or adapters of another base or other settings.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise UsageError(f"{self.root} is a file; name a directory for the bank")
+        if not self.folder.is_dir() and self.root.is_dir():
+            foreign = sorted(
+                path.name
+                for path in self.root.iterdir()
+                if path.name != WORK and not self.base.is_relative_to(path.resolve())
+            )
+            if foreign:
+                what = "a bank that was not trained there" if MANIFEST in foreign else ", ".join(foreign[:5])
+                raise UsageError(f"{self.root} holds {what}; name a new directory for the bank")
+        before = _json(self.folder / RUN)
+        if before is not None and before != self.run and not force and any(self.folder.glob("facts/*.json")):
+            changed = [f"{key} {old!r}, now {new!r}" for key, old, new in _differences(before, self.run)]
+            raise UsageError(
+                f"{self.root} holds adapters that were trained otherwise ({'; '.join(changed)}). Name another "
+                "directory, or say --force to train them again; the bank there is replaced when all are done"
+            )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Make the work folder, and keep a second run out of it."""
+        from filelock import FileLock, Timeout
+
+        work_folder(self.root)
+        self.folder.mkdir(exist_ok=True)
+        lock = FileLock(self.folder / "lock", fallback_to_soft=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise LorametaError(f"another run is training a bank in {self.root}; wait for it, or stop it") from None
+        except NotImplementedError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+        try:
+            write_file(self.folder / RUN, (json.dumps(self.run, indent=1, sort_keys=True) + "\n").encode())
+            yield
+        finally:
+            lock.release()
+
+    def keep(self, id: str, key: str, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep a finished task; returns its facts as they are read back."""
+        content = {**facts, "key": key, "sha256": {name: sha256(data) for name, data in files.items()}}
+        write_directory(self.staged(id), files)
+        write_file(self.folder / "facts" / f"{id}.json", (json.dumps(content, indent=1) + "\n").encode())
+        return content
+
+    def facts(self, id: str, key: str, manifest: Manifest | None) -> dict[str, Any] | None:
+        """The facts of a task that was finished with this key and whose adapter waits, or is in the bank."""
+        found = _json(self.folder / "facts" / f"{id}.json")
+        if found is None or found.get("key") != key:
+            return None
+        there = in_bank(id, found, manifest) or _holds(self.staged(id), found) or self._stray(id, found)
+        return found if there else None
+
+    def reclaim(self, id: str, facts: Mapping[str, Any], manifest: Manifest | None) -> None:
+        """Let an adapter wait again that a killed run had moved, but not entered in ``bank.json`` yet."""
+        if in_bank(id, facts, manifest) or _holds(self.staged(id), facts):
+            return
+        if (stray := self._stray(id, facts)) is not None:
+            shutil.rmtree(self.staged(id), ignore_errors=True)
+            self.staged(id).parent.mkdir(parents=True, exist_ok=True)
+            stray.rename(self.staged(id))
+
+    def _stray(self, id: str, facts: Mapping[str, Any]) -> Path | None:
+        return next((path for path in sorted((self.root / "adapters").glob(f"{id}*")) if _holds(path, facts)), None)
+
+    def staged(self, id: str) -> Path:
+        """Where an adapter waits that is not in the bank."""
+        return self.folder / "adapters" / id
+
+
+def in_bank(id: str, facts: Mapping[str, Any], manifest: Manifest | None) -> AdapterRecord | None:
+    """The record of a bank that has this very adapter."""
+    hashes = (facts["sha256"][peft_format.WEIGHTS], facts["sha256"][peft_format.CONFIG])
+    records = manifest.adapters if manifest is not None else ()
+    return next((r for r in records if r.id == id and (r.sha256, r.config_sha256) == hashes), None)
+
+
+def _holds(directory: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether a directory has the files that the facts tell of, byte for byte."""
+    with contextlib.suppress(OSError):
+        return all(sha256_file(directory / name) == digest for name, digest in facts["sha256"].items())
+    return False
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for key in sorted({*old, *new}):
+        if old.get(key) != new.get(key):
+            if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
+                yield from _differences(old[key], new[key])
+            else:
+                yield key, old.get(key), new.get(key)

@@ -1,0 +1,120 @@
+"""The tasks of a bank that is to be trained: a folder with one dataset a file, and perhaps an index of them."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from lorameta.bank.records import unsafe_ids
+from lorameta.data import load_examples
+from lorameta.data.files import FORMATS
+from lorameta.data.split import Parts, split_examples
+from lorameta.errors import DataError, LorametaError, violations
+
+INDEX = "index.json"
+#: Field of an index → the types it may have.
+_KINDS: dict[str, type] = {"family": str, "definition": str, "licence": str, "source": dict}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One dataset that an adapter is trained on; `id` is its file's name without the ending."""
+
+    id: str
+    file: Path
+    family: str = ""
+    definition: str = ""
+    licence: str = ""
+    source: dict[str, Any] = field(default_factory=dict)
+
+
+def find_tasks(folder: str | PathLike[str], index: str | PathLike[str] | None = None) -> list[Task]:
+    """The tasks of a folder, sorted by id; their rows are not read yet.
+
+    Parameters
+    ----------
+    folder : path
+        With files of the formats that :func:`lorameta.load_examples` reads; others are ignored, as are hidden files.
+    index : path, optional
+        JSON: a list of objects with ``id`` and, if known, ``family``, ``definition``, ``licence`` (texts) and
+        ``source`` (an object); or an object of such objects by id. By default ``index.json`` in the folder, if there
+        is one. Other fields are ignored, and so are entries without a file.
+
+    Raises
+    ------
+    DataError
+        There is no folder or no dataset in it, two files have one id, an id is no safe file name, or the index is
+        damaged; all violations.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}; give the one that holds the datasets, a file for each task")
+    known = _read_index(Path(index).expanduser() if index is not None else root / INDEX, index is not None)
+    files: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(root.iterdir()):
+        if path.suffix.lower() in FORMATS and path.name != INDEX and not path.name.startswith(".") and path.is_file():
+            files[path.stem].append(path)
+    if not files:
+        raise DataError(f"{root} holds no dataset: no file that ends in {', '.join(FORMATS)}")
+    problems = unsafe_ids(list(files))
+    for name, paths in files.items():
+        if len(paths) > 1:
+            problems.append(f"{' and '.join(path.name for path in paths)} would both be the task {name!r}; rename one")
+    if problems:
+        raise DataError(violations(problems, f"the tasks in {root} cannot be told apart or named:"))
+    return [Task(name, paths[0], **known.get(name, {})) for name, paths in sorted(files.items())]
+
+
+def read_rows(
+    task: Task, *, input_column: str | None = None, output_column: str | None = None, encoding: str = "utf-8"
+) -> Parts:
+    """The rows of a task in their parts; DataError if they cannot be read or are too few."""
+    examples = load_examples(
+        task.file, input_column=input_column, output_column=output_column, require_output=True, encoding=encoding
+    )
+    try:
+        return split_examples(examples)
+    except DataError as error:
+        raise DataError(f"{task.file} has {error}") from None
+
+
+def _read_index(path: Path, wanted: bool) -> dict[str, dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        if wanted:
+            raise DataError(f"there is no index {path}") from None
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as the index of the tasks: {error}") from None
+    if isinstance(content, dict):
+        content = [{"id": name, **entry} if isinstance(entry, dict) else entry for name, entry in content.items()]
+    problems: list[str] = []
+    found: dict[str, dict[str, Any]] = {}
+    for number, entry in enumerate(content if isinstance(content, list) else [], 1):
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+            problems.append(f"entry {number} is no object with an id")
+            continue
+        name = entry["id"]
+        if name in found:
+            problems.append(f"the id {name!r} is there twice")
+        found[name] = {key: entry[key] for key in _KINDS if entry.get(key) is not None}
+        for key, value in list(found[name].items()):
+            if not isinstance(value, _KINDS[key]):
+                problems.append(f"{name}: {key} is {value!r:.60}; it must be {_KINDS[key].__name__}")
+    if not isinstance(content, list):
+        problems.append("it is neither a list nor an object")
+    if problems:
+        raise DataError(violations(problems, f"{path} is no index of tasks:"))
+    return found
+
+
+def reason(error: Exception) -> str:
+    """An error of one task in one line, for a report of many."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    text = " ".join(lines[:3]) + (f" (and {len(lines) - 3} more lines)" if len(lines) > 3 else "")
+    return text if isinstance(error, LorametaError) else f"{type(error).__name__}: {text}"

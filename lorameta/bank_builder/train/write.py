@@ -1,0 +1,152 @@
+"""The end of a run: the adapters that are good enough, and the summaries of their rows, become a bank in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorameta.bank import edit
+from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
+from lorameta.bank.write import fill, hash_files
+from lorameta.bank_builder.train.plan import Plan, Run
+from lorameta.bank_builder.train.store import Store, in_bank
+from lorameta.errors import BankError, violations
+from lorameta.files.atomic import write_file
+from lorameta.training.train import ENGINE
+
+if TYPE_CHECKING:
+    from lorameta.encoder import DatasetSummary, TokenEncoder
+
+#: Rows whose sentence embeddings make the moments; the token histogram counts all training rows.
+EMBEDDED_ROWS = 256
+
+
+def token_encoder(run: Run, folder: Path) -> TokenEncoder:
+    """The encoder of the base's tokenizer; `folder` is for a copy of one that is on the Hub."""
+    from lorameta.base_model.load import tokenizer_file
+    from lorameta.encoder import TokenEncoder
+
+    return TokenEncoder(tokenizer_file(run.base, run.revision, folder))
+
+
+def weak(facts: Mapping[str, Any]) -> str | None:
+    """Why an adapter has no place in a bank: it must beat the base on the validation rows."""
+    losses = facts["losses"]["validation"]
+    if losses["adapter"] < losses["base"]:
+        return None
+    return f"validation loss {losses['adapter']:.4f}, base {losses['base']:.4f}"
+
+
+def write(
+    run: Run,
+    store: Store,
+    encoder: TokenEncoder,
+    plan: Plan,
+    kept: Mapping[str, dict[str, Any]],
+    left_out: Mapping[str, str],
+    name: str,
+    sentences: bool,
+) -> Path:
+    """The bank of the adapters in `kept`, in one step; those that it has already stay where they are."""
+    from lorameta.encoder import Summaries
+
+    base = BaseRecord(run.said, run.revision, encoder.tokenizer_hash)
+    if not Path(run.said).is_absolute() and (run.root / run.said).is_dir():
+        base = replace(base, sha256=hash_files(run.root / run.said))
+    summaries, encoders = _summaries(run, store, kept, sentences)
+    stacked = Summaries.from_list(
+        list(kept),
+        summaries,
+        tokenizer_hash=encoder.tokenizer_hash,
+        sentence_model=encoders.get("sentence", {}).pop("model", None),
+    )
+    recipe = {
+        "made_by": "lorameta bank train",
+        "settings": run.settings.as_dict(),
+        "engine": ENGINE,
+        "threads": plan.threads,
+        "base": run.fingerprint,
+    }
+
+    def change(manifest: Manifest | None) -> edit.Change:
+        problems: list[str] = []
+        records, moves = [], {}
+        for id, facts in kept.items():
+            record = _record(run, id, facts)
+            known = in_bank(id, facts, manifest)
+            if known is not None:
+                files = ("rank", "alpha", "rslora", "targets", "path", "sha256", "config_sha256", "bytes")
+                stored = (*files, "shard", "row", "row_sha256")
+                records.append(replace(record, **{key: getattr(known, key) for key in stored}))
+                continue
+            staged = store.staged(id)
+            record = fill(run.root, base, replace(record, path=staged.relative_to(run.root).as_posix()), problems)
+            path = edit.free_path(run.root, manifest, id)
+            records.append(replace(record, path=path))
+            moves[path] = staged
+        if problems:
+            raise BankError(violations(problems, f"no bank was written to {run.root}:"))
+        used = {record.shard for record in records}
+        shards = {file: entry for file, entry in (manifest.shards if manifest else {}).items() if file in used}
+        reasons = tuple({"id": id, "reason": why} for id, why in sorted(left_out.items()))
+        fresh = Manifest(name, base, {}, tuple(records), encoders, reasons, recipe, shards)
+        return edit.Change(fresh, stacked, moves)
+
+    if not base.sha256:  # who generates from the bank needs the tokenizer, and perhaps nothing else of the base
+        write_file(run.root / "tokenizer" / "tokenizer.json", encoder.path.read_bytes())
+    edit.write(run.root, change)
+    return run.root
+
+
+def _record(run: Run, id: str, facts: Mapping[str, Any]) -> AdapterRecord:
+    """What the bank says of an adapter; nothing that another run of the same would measure differently."""
+    task = run.tasks[id]
+    losses = {
+        part: {who: {"rows": found["rows"], "loss": round(found[who], 5)} for who in ("base", "adapter")}
+        for part, found in facts["losses"].items()
+    }
+    if facts.get("scores"):
+        losses["test"] = facts["scores"]
+    training = {
+        "settings": run.settings.as_dict(),
+        "steps": facts["steps"],
+        "best_epoch": facts["best_epoch"],
+        "validation_loss": [round(value, 4) for value in facts["validation_loss"]],
+        "tokens": facts["tokens"],
+        "shortened": facts["shortened"],
+    }
+    return AdapterRecord(
+        id=id,
+        task=id,
+        family=task.family,
+        description=task.definition,
+        source=task.source,
+        licence=task.licence,
+        rows=run.parts[id].counts(),
+        training=training,
+        scores=losses,
+    )
+
+
+def _summaries(
+    run: Run, store: Store, ids: Iterable[str], sentences: bool
+) -> tuple[list[DatasetSummary], dict[str, dict[str, Any]]]:
+    """The summaries of the training rows, and what the manifest says of their encoders."""
+    if not sentences:
+        return [run.summaries[id] for id in ids], {}
+    from lorameta.encoder import SentenceEncoder, Summaries, merge
+
+    encoder: SentenceEncoder | None = None
+    found = []
+    for id in ids:
+        cache = store.folder / "sentences" / f"{id}-{run.keys[id][:16]}.safetensors"
+        if not cache.is_file():
+            encoder = encoder or SentenceEncoder(max_rows=EMBEDDED_ROWS)
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            summary = encoder.encode(run.parts[id].train, seed=run.settings.seed)
+            Summaries.from_list([id], [summary], sentence_model=encoder.model).save(cache)
+        found.append(merge(run.summaries[id], Summaries.load(cache)[id]))
+    about = {"model": SentenceEncoder.model, "sha256": SentenceEncoder.sha256, "rows_at_most": EMBEDDED_ROWS}
+    return found, {"sentence": about}

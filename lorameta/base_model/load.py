@@ -1,0 +1,202 @@
+"""The base model of a run: loaded once, known by a fingerprint, looked at without its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from lorameta.base_model.shape import ALL_LINEAR
+from lorameta.errors import BankError, MissingExtraError, UsageError
+
+#: Bases with fewer parameters are trained on in float32, larger ones in bfloat16.
+LARGE = 1_000_000_000
+#: What counts of a large file for the fingerprint: its size, and this many bytes at either end.
+_ENDS = 1 << 20
+
+
+@dataclass
+class Base:
+    """A base model in memory.
+
+    Attributes
+    ----------
+    model : transformers.PreTrainedModel
+        Frozen, in evaluation mode.
+    tokenizer : transformers.PreTrainedTokenizerFast
+        With a padding token.
+    name : str
+        What it was loaded from: a Hub id or a directory.
+    revision : str or None
+        Of a Hub id.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str | None = None
+
+
+def load_tokenizer(base: str | PathLike[str], revision: str | None = None) -> Any:
+    """The base's tokenizer, with a padding token.
+
+    Raises
+    ------
+    BankError
+        It cannot be loaded.
+    UsageError
+        It has no character offsets or no end token.
+    """
+    transformers = _transformers()
+    name = str(base)
+    try:
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
+    except (OSError, ValueError) as error:
+        raise BankError(f"the base {name} cannot be loaded: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise UsageError(f"the tokenizer of {name} has no character offsets (it is not a fast tokenizer)")
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f"the tokenizer of {name} has no end-of-sequence token, so that no answer could end")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(base: str | PathLike[str], revision: str | None = None, dtype: str | None = None) -> Base:
+    """Load a base on the CPU, in `dtype` or else in float32 below a billion parameters and bfloat16 above.
+
+    Never in float16, for which CPUs have no fast path.
+
+    Raises
+    ------
+    BankError
+        It cannot be loaded.
+    UsageError
+        Its tokenizer has no character offsets or no end token.
+    MissingExtraError
+        torch, transformers or peft is not installed.
+    """
+    transformers = _transformers()
+    import torch
+
+    name = str(base)
+    tokenizer = load_tokenizer(base, revision)
+    try:
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            name, revision=revision, dtype="auto" if dtype is None else getattr(torch, dtype)
+        )
+    except (OSError, ValueError) as error:
+        raise BankError(f"the base {name} cannot be loaded: {_first_line(error)}") from error
+    if dtype is None:
+        cast(model, "float32" if model.num_parameters() < LARGE else "bfloat16")
+    return Base(model.eval().requires_grad_(False), tokenizer, name, revision)
+
+
+def cast(model: Any, dtype: str) -> Any:
+    """Put the weights of a model into another dtype; `model` itself, changed.
+
+    Buffers stay as they are: ``model.to(torch.bfloat16)`` would round the frequencies of rotary positions as well.
+    """
+    import torch
+
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(getattr(torch, dtype))
+    return model
+
+
+def base_fingerprint(base: str | PathLike[str], revision: str | None = None) -> str:
+    """Sixteen characters that another base, or another version of it, does not share.
+
+    Of a directory: a hash of the names, sizes and contents of its files, of those beyond 64 MiB only of the first
+    and last mebibyte, so that it is quick for a base of any size. Of a Hub id: its commit.
+
+    Raises
+    ------
+    BankError
+        It is not there.
+    """
+    path = Path(base).expanduser()
+    if path.is_dir():
+        digest = hashlib.sha256()
+        files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix in (".json", ".safetensors"))
+        for file in files:
+            size = file.stat().st_size
+            digest.update(f"{file.name} {size}\n".encode())
+            with file.open("rb") as content:
+                if size <= 64 * _ENDS:
+                    digest.update(content.read())
+                else:
+                    digest.update(content.read(_ENDS))
+                    content.seek(-_ENDS, 2)
+                    digest.update(content.read(_ENDS))
+        if not any(file.name == "config.json" for file in files):
+            raise BankError(f"{path} is no base model: there is no config.json in it")
+        return digest.hexdigest()[:16]
+    return (commit_of(str(base), revision) or "main")[:16]
+
+
+def commit_of(base: str, revision: str | None = None) -> str | None:
+    """The commit of a base on the Hub, as far as it is known; else the revision that was asked for."""
+    return getattr(_config(base, revision), "_commit_hash", None) or revision
+
+
+def outline(base: str | PathLike[str], revision: str | None = None) -> Any:
+    """The base's architecture without its weights: names and shapes of all modules, no memory."""
+    transformers = _transformers()
+    import torch
+
+    with torch.device("meta"):
+        return transformers.AutoModelForCausalLM.from_config(_config(str(base), revision))
+
+
+def check_targets(model: Any, targets: Sequence[str]) -> None:
+    """Refuse targets that are no linear layers of the base, all of them at once."""
+    import torch
+
+    linear = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
+    unknown = [name for name in targets if name not in linear and name != ALL_LINEAR]
+    if unknown:
+        raise UsageError(
+            f"the base has no linear layer {', '.join(unknown)}; it has {', '.join(linear)}, or say {ALL_LINEAR}"
+        )
+
+
+def tokenizer_file(base: str | PathLike[str], revision: str | None, directory: Path) -> Path:
+    """The base's ``tokenizer.json``: in the base where that is a directory, else saved to `directory`."""
+    file = Path(base).expanduser() / "tokenizer.json"
+    if file.is_file():
+        return file
+    tokenizer: Any = _transformers().AutoTokenizer.from_pretrained(str(base), revision=revision)
+    tokenizer.save_pretrained(directory)
+    file = directory / "tokenizer.json"
+    if not file.is_file():
+        raise BankError(f"the base {base} has no tokenizer.json, which the summaries of the datasets need")
+    return file
+
+
+def _config(base: str, revision: str | None) -> Any:
+    try:
+        return _transformers().AutoConfig.from_pretrained(base, revision=revision)
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        raise BankError(
+            f"there is no base {base}: no directory of that name, and the Hub gives none ({_first_line(error)})"
+        ) from error
+
+
+def _transformers() -> Any:
+    try:
+        import peft  # noqa: F401
+        import torch  # noqa: F401
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError(error.name or "transformers", "evaluate", "Training an adapter") from error
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

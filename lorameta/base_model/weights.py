@@ -1,0 +1,222 @@
+"""The base model that an adapter changes: where it is on this machine, its configuration, its weights by name."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lorameta.adapter import Adapter
+from lorameta.errors import BankError, UsageError, violations
+from lorameta.files import tensors
+from lorameta.files.tensor_file import Entry, TensorFile
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+
+#: Families whose layers are transformers' Conv1D: their weights lie transposed, and square ones would not be noticed.
+TRANSPOSED = ("gpt2", "imagegpt", "openai-gpt", "decision_transformer")
+
+
+def find_base(adapter: Adapter, base: str | os.PathLike[str] | None, *, weights: bool) -> Path:
+    """The directory of the base model.
+
+    Parameters
+    ----------
+    adapter : Adapter
+        Whose ``base_model`` is meant if `base` is None.
+    base : path, Hub id or None
+        A Hub id is looked up in the local cache of huggingface_hub.
+    weights : bool
+        Whether more is needed than ``config.json``. That one file is downloaded if it must be; weights never are.
+
+    Raises
+    ------
+    UsageError
+        The adapter names no base, or the base is not on this machine.
+    """
+    name = os.fspath(base) if base is not None else adapter.base_model
+    if not name:
+        raise UsageError(f"{_called(adapter)} does not say what base it was made for; name it with --base")
+    with contextlib.suppress(BankError):
+        from lorameta.files.shipped import embedded_path
+
+        if name == "lorameta-embedded-base":
+            return embedded_path() / "base"
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or "\\" in name:
+        raise UsageError(
+            f"there is no directory {name}; give the base that {_called(adapter)} was made for with --base"
+        )
+    found = _cached(name, adapter.base_revision if base is None else None, weights)
+    if found is None:
+        raise UsageError(
+            f"the base {name} is not in the Hub's cache on this machine; get it with `hf download {name}`, "
+            "or name its directory with --base"
+        )
+    return found
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """``config.json`` of a base.
+
+    Raises
+    ------
+    BankError
+        There is none, or it is no JSON object.
+    """
+    path = directory / CONFIG
+    try:
+        config = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        hint = "; it holds an adapter, not a base" if (directory / "adapter_config.json").is_file() else ""
+        raise BankError(f"{directory} is no base model: it has no {CONFIG}{hint}") from None
+    except OSError as error:
+        raise BankError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise BankError(f"{path} is not JSON ({error}); get the file again") from None
+    if not isinstance(config, dict):
+        raise BankError(f"{path} is no JSON object; get the file again")
+    return config
+
+
+class Weights:
+    """The weights of a model directory, opened but not read; a context manager.
+
+    Attributes
+    ----------
+    files : dict of str to TensorFile
+        By file name, sorted.
+    home : dict of str to str
+        Tensor name -> file name, in the order in which the tensors lie in the files.
+
+    Raises
+    ------
+    BankError
+        There are no safetensors files, some are missing or damaged, or they do not hold what their index says.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.files: dict[str, TensorFile] = {}
+        index = {} if (directory / WEIGHTS).is_file() else _read_index(directory)
+        problems: list[str] = []
+        for name in sorted(set(index.values())) or [WEIGHTS]:
+            try:
+                self.files[name] = TensorFile(directory / name)
+            except BankError as error:
+                problems.append(str(error))
+        self.home = {
+            tensor: name
+            for name, file in self.files.items()
+            for tensor, entry in sorted(file.entries.items(), key=lambda item: item[1].start)
+        }
+        if not problems:
+            problems = [
+                f"{tensor} should be in {name} and is not" for tensor, name in index.items() if tensor not in self.home
+            ]
+        if problems:
+            self.close()
+            raise BankError(violations(problems, f"the base in {directory} is not whole:", "Get it again."))
+
+    def entry(self, tensor: str) -> Entry:
+        """Where a tensor lies, and its dtype and shape."""
+        return self.files[self.home[tensor]].entries[tensor]
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self.files.values():
+            file.close()
+
+    def __enter__(self) -> Weights:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def check_fit(adapter: Adapter, config: Mapping[str, Any], weights: Weights, directory: Path) -> None:
+    """Refuse an adapter that was not made for this base; every layer that does not fit is named.
+
+    Raises
+    ------
+    BankError
+        Layers that the base does not have, of other shapes, without numbers to add to, or that it ties to others.
+    """
+    problems: list[str] = []
+    if str(config.get("model_type")) in TRANSPOSED:
+        problems.append(
+            f"{config['model_type']} keeps its weights transposed (Conv1D); merge with PEFT's merge_and_unload"
+        )
+    if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method", "") if isinstance(quantized, dict) else ""
+        problems.append(f"the base is quantized ({method or 'see its configuration'}); give the one in full precision")
+    for module, pair in adapter.modules.items():
+        tensor = f"{module}.weight"
+        if tied(module, config):
+            problems.append(f"{module} shares its weight with the embedding, which would change with it")
+        elif tensor not in weights.home:
+            problems.append(f"{module} is not in the base")
+        elif weights.entry(tensor).shape != pair.shape:
+            problems.append(
+                f"{module} changes a weight of {pair.shape}; that of the base is {weights.entry(tensor).shape}"
+            )
+        elif weights.entry(tensor).dtype not in tensors.KINDS:
+            problems.append(f"{module} has dtype {weights.entry(tensor).dtype} in the base, which takes no update")
+    if problems:
+        heading = f"{_called(adapter)} does not fit the base in {directory}:"
+        raise BankError(violations(problems, heading, "Name the base that it was made for with --base."))
+
+
+def tied(module: str, config: Mapping[str, Any]) -> bool:
+    """Whether a layer of the base is the embedding over again."""
+    return module == "lm_head" and bool(config.get("tie_word_embeddings"))
+
+
+def _called(adapter: Adapter) -> str:
+    return f"the adapter {adapter.name}" if adapter.name else "the adapter"
+
+
+def _read_index(directory: Path) -> dict[str, str]:
+    path = directory / INDEX
+    try:
+        content = json.loads(path.read_bytes())
+        index = content["weight_map"]
+        if not isinstance(index, dict) or not index:
+            raise TypeError
+    except FileNotFoundError:
+        pickles = sorted(found.name for pattern in PICKLES for found in directory.glob(pattern))
+        if pickles:
+            raise BankError(
+                f"{directory} has its weights in {pickles[0]} only, a pickle, which can run code when it is loaded and "
+                "is never read; load it with transformers where you trust it and save it again"
+            ) from None
+        raise BankError(f"{directory} has no {WEIGHTS}; name the directory of a whole base with --base") from None
+    except OSError as error:
+        raise BankError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise BankError(f"{path} is no index of weights; get the file again") from None
+    names = {name for name in index.values() if not isinstance(name, str) or Path(name).name != name or "\\" in name}
+    if names:
+        listed = ", ".join(sorted(map(repr, names))[:3])
+        raise BankError(f"{path} names files outside of its directory ({listed}); get the base again")
+    return index
+
+
+def _cached(name: str, revision: str | None, weights: bool) -> Path | None:
+    try:
+        from huggingface_hub import hf_hub_download, snapshot_download
+    except ImportError:
+        return None
+    try:
+        if weights:
+            return Path(snapshot_download(name, revision=revision, local_files_only=True)).resolve()
+        return Path(hf_hub_download(name, CONFIG, revision=revision)).parent.resolve()
+    except (OSError, ValueError):  # its errors for "not there", "no network" and "no such name" are among these
+        return None

@@ -1,0 +1,15 @@
+"""Rows in, `Example`s out: files, lists of dicts and datasets, with every bad row named by its place."""
+
+from __future__ import annotations
+
+from lorameta.data.examples import (
+    Dataset,
+    Example,
+    dataset_name,
+    fingerprint,
+    instruction_prompt,
+    join_prompt,
+    load_examples,
+)
+
+__all__ = ["Dataset", "Example", "dataset_name", "fingerprint", "instruction_prompt", "join_prompt", "load_examples"]

@@ -1,0 +1,1 @@
+"""Mixtures: distances and weights before adapters are added up, novelty of a dataset, forecast of the gain."""

@@ -1,0 +1,177 @@
+"""`refine` and `finetune`: a training from an adapter, and the same from scratch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lorameta.adapter import Adapter
+from lorameta.base_model.load import Base
+from lorameta.data import Dataset, load_examples
+from lorameta.data.split import Parts
+from lorameta.errors import DataError, UsageError
+from lorameta.training.job import Job, prepare
+from lorameta.training.options import RefineSettings, settings_of
+from lorameta.training.progress import Progress
+from lorameta.training.rows import hold_out
+
+
+def refine(
+    adapter: Adapter | str | os.PathLike[str],
+    dataset: Dataset,
+    *,
+    base: str | os.PathLike[str] | Base | None = None,
+    settings: RefineSettings | Mapping[str, Any] | None = None,
+    validation: Dataset | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    log: str | os.PathLike[str] | None = None,
+    report: Callable[[Progress], object] | None = None,
+    input_column: str | None = None,
+    output_column: str | None = None,
+    encoding: str = "utf-8",
+) -> Adapter:
+    """Train an adapter further on a dataset, for a short while, on the CPU.
+
+    The loss is on the answers alone. A tenth of the rows is held out; the state with the lowest loss on them is
+    returned, and what was given is one of the states: the result is never worse there than the start.
+
+    Parameters
+    ----------
+    adapter : Adapter or path
+        Is not changed.
+    dataset : path, datasets.Dataset, or iterable of dict
+        Labelled rows.
+    base : path, Hub id or Base, optional
+        By default the one that the adapter names.
+    settings : RefineSettings or mapping, optional
+        How long, at what rate, ...; three epochs by default.
+    validation : as `dataset`, optional
+        Rows to choose the best state by; by default a part of `dataset`.
+    checkpoint : path, optional
+        A folder for the state of the run. A call with the same rows, base and settings goes on from it and ends with
+        the same numbers as one that was never interrupted (with ``minutes``: with the time that was left). It is
+        removed when the run is done.
+    log : path, optional
+        A file that gets a JSON object a line for each step, measurement and checkpoint.
+    report : callable, optional
+        Is shown a :class:`lorameta.training.Progress` after each step.
+    input_column, output_column, encoding
+        See :func:`lorameta.load_examples`.
+
+    Returns
+    -------
+    Adapter
+        With ``report["refinement"]``: steps, losses, seconds, ... Weights and report of a generated adapter stay.
+
+    Raises
+    ------
+    DataError, UsageError, BankError, MissingExtraError
+        Something given cannot be used.
+    LorametaError
+        The training has no place in memory or no time, and what smaller choice would have.
+    """
+    start = adapter if isinstance(adapter, Adapter) else Adapter.from_pretrained(adapter)
+    with prepared(
+        dataset, base, settings, start=start, validation=validation, checkpoint=checkpoint, log=log,
+        input_column=input_column, output_column=output_column, encoding=encoding,
+    ) as job:  # fmt: skip
+        done = job.run(report=report)
+        job.forget()
+        return done
+
+
+def finetune(
+    dataset: Dataset,
+    base: str | os.PathLike[str] | Base,
+    *,
+    revision: str | None = None,
+    settings: RefineSettings | Mapping[str, Any] | None = None,
+    validation: Dataset | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    log: str | os.PathLike[str] | None = None,
+    report: Callable[[Progress], object] | None = None,
+    input_column: str | None = None,
+    output_column: str | None = None,
+    encoding: str = "utf-8",
+) -> Adapter:
+    """Train a LoRA adapter from scratch: the baseline of what is generated or refined.
+
+    The parameters are those of :func:`refine`, but for
+
+    Parameters
+    ----------
+    base : path, Hub id or Base
+        What ``AutoModelForCausalLM.from_pretrained`` takes.
+    revision : str, optional
+        Of a base on the Hub.
+
+    Returns
+    -------
+    Adapter
+        Its update is zero if no step made the held-out rows likelier.
+    """
+    with prepared(
+        dataset, base, settings, revision=revision, validation=validation, checkpoint=checkpoint, log=log,
+        input_column=input_column, output_column=output_column, encoding=encoding,
+    ) as job:  # fmt: skip
+        done = job.run(report=report)
+        job.forget()
+        return done
+
+
+@contextmanager
+def prepared(
+    dataset: Dataset,
+    base: str | os.PathLike[str] | Base | None,
+    settings: RefineSettings | Mapping[str, Any] | None,
+    *,
+    start: Adapter | None = None,
+    revision: str | None = None,
+    validation: Dataset | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    log: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], object] | None = None,
+    input_column: str | None = None,
+    output_column: str | None = None,
+    encoding: str = "utf-8",
+) -> Iterator[Job]:
+    """Everything up to the first step; see :func:`refine` and :func:`lorameta.training.job.prepare`."""
+    wanted = settings_of(settings)
+    read = partial(load_examples, input_column=input_column, output_column=output_column, encoding=encoding)
+    examples = read(dataset)
+    if validation is None:
+        parts = hold_out(examples, wanted.validation_share)
+    else:
+        held = read(validation)
+        known = {(row.input, row.output) for row in held}
+        kept = tuple(row for row in examples if (row.input, row.output) not in known)
+        if not kept or not held:
+            raise DataError("there is no row to learn from that is not among the validation rows")
+        parts = Parts(kept, tuple(held))
+    where = base if base is not None else start.base_model if start is not None else ""
+    if not isinstance(where, Base) and not os.fspath(where):
+        raise UsageError("the adapter does not say what base it was made for; name it")
+    said = None
+    if not isinstance(where, Base):
+        said, where = os.fspath(where), directory_of(os.fspath(where))
+    if start is not None:
+        said, revision = start.base_model or said, start.base_revision if base is None else revision
+    with prepare(
+        parts, where, wanted, start=start, revision=revision, said=said, checkpoint=checkpoint, fresh=fresh, log=log,
+        progress=progress,
+    ) as job:  # fmt: skip
+        yield job
+
+
+def directory_of(base: str) -> str:
+    """Where a base lies: the one of the embedded bank has a name of its own."""
+    if base == "lorameta-embedded-base" and not Path(base).is_dir():
+        from lorameta.files.shipped import embedded_path
+
+        return str(embedded_path() / "base")
+    return base

@@ -1,0 +1,302 @@
+"""`prepare`: everything up to the first step of a training, ending in a plan; `Job.run`: the rest."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lorameta.adapter import Adapter
+from lorameta.adapter.lora import LoraPair
+from lorameta.base_model.batch import EncodedExample
+from lorameta.base_model.load import Base, load_base, load_tokenizer
+from lorameta.base_model.shape import ALL_LINEAR, chosen_paths, find_config, linear_shapes, meta_model, outline
+from lorameta.data.split import Parts
+from lorameta.machine.machine import THREAD_VARIABLES, look
+from lorameta.machine.memory import ITEMSIZE
+from lorameta.training import choose, memory_plan
+from lorameta.training.checkpoint import Store, key_of
+from lorameta.training.loop import Hooks, Loop
+from lorameta.training.measure import checkpointed, kept_bytes, measure, peak_memory, without_cache
+from lorameta.training.options import RefineSettings
+from lorameta.training.plan import ROOM, Plan
+from lorameta.training.prefix import Prefix, frozen_layers, in_top_layers
+from lorameta.training.progress import Log, Progress
+from lorameta.training.rows import encode_rows
+from lorameta.training.settings import LoraTraining
+from lorameta.training.start import begin_with, check_start
+from lorameta.training.steps import piece_tokens
+from lorameta.training.train import lora_on, pairs_of
+
+
+@dataclass
+class Job:
+    """A training that is ready to begin.
+
+    Attributes
+    ----------
+    plan : Plan
+    frozen : mapping of str to LoraPair
+        Modules of the start that are not trained and stay.
+    """
+
+    plan: Plan
+    _model: Any
+    _base: Base
+    _said: tuple[str, str | None]
+    _rows: tuple[Sequence[EncodedExample], Sequence[EncodedExample]]
+    _settings: LoraTraining
+    _options: RefineSettings
+    _start: Adapter | None
+    _store: Store | None
+    _spent: float
+    frozen: Mapping[str, LoraPair] = field(default_factory=dict)
+    _prefix: Prefix | None = None
+    _log: Log = field(default_factory=lambda: Log(None))
+
+    def run(
+        self,
+        *,
+        report: Callable[[Progress], object] | None = None,
+        observe: Callable[[int, float, Mapping[str, Any]], object] | None = None,
+    ) -> Adapter:
+        """Train, and return the best state that the held-out rows saw; a start that was given is one of them.
+
+        Parameters
+        ----------
+        report, observe : callable, optional
+            See :class:`lorameta.training.loop.Hooks`.
+
+        Returns
+        -------
+        Adapter
+            With ``report["refinement"]``.
+        """
+        import torch
+
+        plan, options = self.plan, self._options
+        if self._store is not None:
+            self._store.begin(plan)
+        hooks = Hooks(report, observe, self._store, self._log, 60 * options.save_minutes, options.save_steps)
+        self._log.write("plan", **plan.as_dict())
+        pad = self._base.tokenizer.pad_token_id
+        loop = Loop(self._model, *self._rows, plan, self._settings, pad, hooks, self._prefix)
+        with peak_memory() as peak:
+            loop.run(self._spent)
+            largest = peak()
+        with torch.no_grad():
+            for name, value in loop.best.items():
+                loop.parameters[name].copy_(value)
+        state = loop.state
+        losses = dict(state.history)
+        about = {
+            "start": "mixture" if self._start is not None and self._start.weights else plan.start,
+            "steps": state.step,
+            "best_step": state.best_step,
+            "loss_at_start": state.history[0][1],
+            "loss": losses[state.best_step],
+            "history": [[step, round(loss, 5)] for step, loss in state.history],
+            "rows": plan.rows,
+            "held_out": plan.held_out,
+            "shortened": plan.shortened,
+            "tokens": state.tokens,
+            "seconds": round(state.elapsed, 3),
+            "tokens_per_second": round(state.tokens / state.elapsed, 1) if state.elapsed else None,
+            "peak_memory_mb": round(largest / 1e6),
+            "precision": plan.precision,
+            "checkpointing": plan.checkpointing,
+            "threads": plan.threads,
+            "batch_size": plan.batch_size,
+            "learning_rate": plan.learning_rate,
+            "rank": plan.rank,
+            "alpha": plan.alpha,
+            "targets": list(plan.targets),
+            "top_layers": plan.top_layers,
+            "minutes": plan.minutes,
+            "seed": self._settings.seed,
+            "diverged": loop.diverged,
+        }
+        self._log.write("end", **{k: v for k, v in about.items() if k != "history"})
+        start = self._start
+        if start is not None and state.best_step == 0 and all(p.rank == plan.rank for p in start.modules.values()):
+            modules: Mapping[str, Any] = start.modules  # the very numbers that were given
+        else:
+            modules = {**self.frozen, **pairs_of(loop.parameters, self._settings)}
+        if start is None:
+            return Adapter(modules, *self._said, report={"refinement": about})
+        return replace(start, modules=modules, report=start.report | {"refinement": about})
+
+    def forget(self) -> None:
+        """Remove the checkpoints: the result is safe."""
+        if self._store is not None:
+            self._store.clear()
+
+
+@contextmanager
+def prepare(
+    parts: Parts,
+    base: str | os.PathLike[str] | Base,
+    settings: RefineSettings,
+    *,
+    start: Adapter | None = None,
+    revision: str | None = None,
+    said: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    log: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> Iterator[Job]:
+    """Load what a training needs, choose how it is done, and measure what it takes.
+
+    Parameters
+    ----------
+    parts : Parts
+        Training and validation rows.
+    base : path, Hub id or Base
+        A :class:`Base` keeps the precision that it has.
+    settings : RefineSettings
+    start : Adapter, optional
+        None: from scratch, with the same A for the same seed and targets whatever the rows.
+    revision : str, optional
+        Of a base on the Hub.
+    said : str, optional
+        What the new adapter calls its base; by default `base`.
+    checkpoint : path, optional
+        Folder for the state of the run, and where to look for one to go on with.
+    fresh : bool
+        Forget a run that is there.
+    log : path, optional
+        File of JSON lines.
+    progress : callable, optional
+        Called with what is done next.
+
+    Yields
+    ------
+    Job
+        Its ``plan`` tells what will be done; the base is in memory until the context ends.
+
+    Raises
+    ------
+    DataError, UsageError, BankError, MissingExtraError
+        Rows, settings, base or adapter cannot be used.
+    LorametaError
+        It has no place in memory or no time; the message says what would.
+    """
+    import psutil
+    import torch
+
+    say = progress or (lambda doing: None)
+    say("looking at the base")
+    name = base.name if isinstance(base, Base) else os.fspath(base)
+    revision = base.revision if isinstance(base, Base) else revision
+    config = base.model.config if isinstance(base, Base) else find_config(name, revision)
+    rank = settings.rank or (start.rank if start is not None else 8)
+    targets = settings.targets or ((ALL_LINEAR,) if start is None else tuple(start.modules))
+    hyper = settings.training(rank=rank, rows=len(parts.train), targets=targets)
+    if start is not None:
+        check_start(start, linear_shapes(meta_model(config, "float32")), hyper.targets, name)
+    trained = hyper.targets
+    if settings.top_layers is not None:
+        meta = meta_model(config, "float32")
+        paths = chosen_paths(linear_shapes(meta), hyper.targets, name)
+        trained = tuple(in_top_layers(meta, paths, settings.top_layers, name))
+        hyper = replace(hyper, targets=tuple({*trained, *(() if start is None else start.modules)}))
+    shape = outline(config, name, revision, trained, rank)
+
+    tokenizer = base.tokenizer if isinstance(base, Base) else load_tokenizer(name, revision)
+    limit = min(getattr(config, "max_position_embeddings", None) or hyper.max_length, hyper.max_length)
+    train, shortened = encode_rows(tokenizer, parts.train, "training", limit)
+    held_out, more = encode_rows(tokenizer, parts.validation, "validation", limit)
+    longest = max(len(row.ids) for row in (*train, *held_out))
+    piece = max(piece_tokens(shape.parameters), longest)
+    if settings.micro_batch_size is not None:
+        piece = settings.micro_batch_size * longest
+    machine = look()
+    chosen = any(os.environ.get(name) for name in THREAD_VARIABLES)  # by whoever knows what else the machine does
+    threads = settings.threads or (machine.threads if chosen else machine.right_threads)
+    logger = Log(log)
+    with ExitStack() as stack:
+        stack.callback(logger.close)
+        store, known = None, None
+        if checkpoint is not None:
+            key = key_of(parts, name, revision, settings, start)
+            store = Store(Path(checkpoint).expanduser(), key)
+            if fresh:
+                store.clear()
+            stack.enter_context(store.alone())
+            known = store.plan()
+        stack.enter_context(_threads(threads if known is None else known.threads))
+        begun = time.perf_counter()
+        if known is not None:
+            loaded = base if isinstance(base, Base) else load_base(name, revision, known.precision)
+            plan = known
+        else:
+            loaded, precision, why = choose.load(
+                base, name, revision, settings, shape, hyper, train, piece, machine.bfloat16, say
+            )
+            plan = None
+            begun = time.perf_counter()
+        stack.enter_context(without_cache(loaded.model))
+        model = stack.enter_context(lora_on(loaded, hyper))
+        still: dict[str, LoraPair] = {}
+        if start is not None:
+            only = None if settings.top_layers is None else trained
+            still = begin_with(model, start, rank, hyper.alpha / hyper.rank, only)
+        frozen = frozen_layers(model)
+        prefix = Prefix(model, frozen) if frozen else None
+        if plan is None:
+            say("measuring two steps")
+            pad = loaded.tokenizer.pad_token_id
+            model.train()
+            shortest = min(train, key=lambda row: len(row.ids))
+            kept = kept_bytes(model, shortest, pad, frozen)
+            now = psutil.Process().memory_info().rss
+            free = memory_plan.available()
+            piece, checkpointing, needed = choose.fitting(
+                settings, hyper, shape, precision, train, piece, kept, now, free, frozen
+            )
+            if checkpointing:
+                stack.enter_context(checkpointed(loaded.model))
+            if prefix is not None:
+                states = shape.width * ITEMSIZE[precision] * sum(len(row.ids) for row in (*train, *held_out))
+                if needed + states > now + ROOM * free or not prefix.agrees(shortest, pad):
+                    prefix = None
+                else:
+                    needed += states
+                    stack.enter_context(prefix.mounted())
+            usual, most = choose.usual_piece(train, hyper, piece), choose.largest_piece(train, hyper, piece)
+            pace = measure(model, train, hyper, pad, usual, most, tokens=piece, prefix=prefix)
+            plan = choose.planned(
+                settings, hyper, shape, start, train, held_out, shortened + more, longest, piece, pace,
+                precision, why, checkpointing, threads, max(pace.memory, needed), now + free,
+                frozen, 0 if prefix is None else frozen,
+            )  # fmt: skip
+        else:
+            if plan.checkpointing:
+                stack.enter_context(checkpointed(loaded.model))
+            prefix = prefix if plan.kept_layers else None
+            if prefix is not None:
+                stack.enter_context(prefix.mounted())
+        if known is not None and store is not None and (found := store.load()) is not None:
+            plan = replace(plan, resumed_at=found[0].step)
+        torch.manual_seed(hyper.seed)
+        yield Job(
+            plan, model, loaded, (said or name, revision), (train, held_out[: plan.held_out]), hyper, settings, start,
+            store, time.perf_counter() - begun if known is None else 0.0, still, prefix, logger,
+        )  # fmt: skip
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

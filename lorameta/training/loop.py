@@ -1,0 +1,316 @@
+"""`Loop`: the steps of a training, from a start or a checkpoint to the best state that the held-out rows saw."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lorameta.base_model.batch import EncodedExample
+from lorameta.training.budget import Budget
+from lorameta.training.checkpoint import PARTS, State, Store
+from lorameta.training.plan import FORWARD, Plan
+from lorameta.training.prefix import Prefix
+from lorameta.training.progress import Log, Progress
+from lorameta.training.settings import LoraTraining
+from lorameta.training.steps import answers, backward, clip, mean_loss, optimizer_of
+from lorameta.training.train import Watch, batches
+
+#: Weight of the newest step in the mean speed.
+_NEWEST = 0.2
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens beside the training.
+
+    Attributes
+    ----------
+    report : callable, optional
+        Is shown the :class:`Progress` after each step.
+    observe : callable, optional
+        Called with the step, the seconds of training so far and the best factors, after each measurement of the held-
+        out rows; its own time counts as nothing.
+    store : Store, optional
+        Where checkpoints go.
+    log : Log
+    save_seconds : float
+    save_steps : int, optional
+        Between two checkpoints.
+    """
+
+    report: Callable[[Progress], object] | None = None
+    observe: Callable[[int, float, Mapping[str, Any]], object] | None = None
+    store: Store | None = None
+    log: Log = field(default_factory=lambda: Log(None))
+    save_seconds: float = 300.0
+    save_steps: int | None = None
+
+
+class Loop:
+    """One training.
+
+    Parameters
+    ----------
+    model : peft.PeftModel
+        With the factors that it starts from.
+    train, held_out : sequence of EncodedExample
+    plan : Plan
+    settings : LoraTraining
+    pad : int
+        Id of the padding token.
+    hooks : Hooks
+    prefix : Prefix, optional
+        Of frozen layers, mounted.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        train: Sequence[EncodedExample],
+        held_out: Sequence[EncodedExample],
+        plan: Plan,
+        settings: LoraTraining,
+        pad: int,
+        hooks: Hooks,
+        prefix: Prefix | None = None,
+    ) -> None:
+        self.model, self.train, self.held_out = model, train, held_out
+        self.plan, self.settings, self.pad, self.hooks = plan, settings, pad, hooks
+        self.prefix = prefix
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = optimizer_of(list(self.parameters.values()), plan.learning_rate, settings.weight_decay)
+        seconds = None if plan.minutes is None else 60 * plan.minutes
+        self.budget = Budget(plan.steps, seconds, settings.warm_up(plan.expected_steps))
+        self.measuring = FORWARD * plan.token_seconds * sum(len(row.ids) for row in held_out)
+        self.state = State(seconds_a_token=plan.token_seconds)
+        self.best: dict[str, Any] = {}
+        self.diverged: str | None = None
+        self._begun = time.perf_counter()
+        self._before = 0.0
+        self._saved_at = self._begun
+        self._order: tuple[int, list[list[int]]] = (-1, [])
+        self._watch = Watch(math.log(model.config.vocab_size))
+
+    def run(self, spent: float = 0.0) -> None:
+        """From the checkpoint, if there is one, else from the start, to the end of the budget.
+
+        Afterwards `best` has the factors of the best state, and `state` tells how it went.
+
+        Parameters
+        ----------
+        spent : float
+            Seconds of the budget that were used before, for measuring.
+        """
+        self._begun, self._before = time.perf_counter(), spent
+        self._saved_at = self._begun
+        if not self._resume():
+            self._seed()
+            self._first()
+        while not self._ends():
+            if self._diverges(self._batch()):
+                break
+            if self._due():
+                self._evaluate()
+                if self.diverged:
+                    break
+            self._save()
+        if not self.diverged and (not self.state.history or self.state.history[-1][0] != self.state.step):
+            self._evaluate()
+        self.state.elapsed = self.elapsed
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training so far, those of earlier sittings included."""
+        return self._before + time.perf_counter() - self._begun
+
+    def _seed(self) -> None:
+        import torch
+
+        torch.manual_seed(self.settings.seed)  # of the dropout
+
+    def _first(self) -> None:
+        """Measure the start: what is returned must not be worse."""
+        begun = time.perf_counter()
+        loss = self._held_out_loss()
+        self.measuring = time.perf_counter() - begun
+        self.state.history = [(0, loss)]
+        self.best = self._copy()
+        self._watch = Watch(max(loss, math.log(self.model.config.vocab_size)), self.state.recent)
+        self.hooks.log.write("evaluation", step=0, validation_loss=loss, best=True, seconds=round(self.elapsed, 3))
+        self._observe()
+        self._show(None)
+
+    def _ends(self) -> bool:
+        ahead = 0.0
+        if self.budget.seconds is not None and not self.budget.ends(self.state.step, self.elapsed, 0.0):
+            # One evaluation is owed at the end for whatever step is made.
+            ahead = self.measuring + self.state.seconds_a_token * sum(len(self.train[i].ids) for i in self._batch())
+        return self.budget.ends(self.state.step, self.elapsed, ahead)
+
+    def _batch(self) -> list[int]:
+        """The rows of the step after `state.step`: an order for each epoch, from the seed alone."""
+        epoch, place = divmod(self.state.step, self.plan.steps_an_epoch)
+        if self._order[0] != epoch:
+            rng = random.Random(f"{self.settings.seed} {epoch}")
+            lengths = [len(row.ids) for row in self.train]
+            self._order = (epoch, batches(lengths, self.plan.batch_size, rng))
+        return self._order[1][place]
+
+    def _diverges(self, batch: list[int]) -> bool:
+        """One step; whether the run has to be given up instead."""
+        begun = time.perf_counter()
+        self.model.train()
+        rate = self.plan.learning_rate * self.budget.factor(self.state.step, self.elapsed)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = backward(
+            self.model, self.train, batch, self.pad,
+            most=self.settings.micro_batch_size, tokens=self.plan.piece_tokens, prefix=self.prefix,
+        )  # fmt: skip
+        norm = clip(list(self.parameters.values()), self.settings.max_gradient_norm)
+        self.diverged = self._watch.trouble(self.state.step + 1, loss, norm)
+        if self.diverged:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.hooks.log.write("diverged", step=self.state.step + 1, why=self.diverged)
+            return True
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        tokens = sum(len(self.train[i].ids) for i in batch)
+        seconds = time.perf_counter() - begun
+        self.state.step += 1
+        self.state.tokens += tokens
+        self.state.recent = self._watch.recent
+        speed = self.state.seconds_a_token
+        self.state.seconds_a_token = (1 - _NEWEST) * speed + _NEWEST * seconds / tokens
+        progress = self._show(sum(self.state.recent) / len(self.state.recent))
+        self.hooks.log.write(
+            "step", step=self.state.step, loss=loss, rate=rate, gradient=norm, tokens=tokens,
+            answers=sum(answers(self.train[i]) for i in batch), seconds=round(seconds, 4),
+            tokens_per_second=round(tokens / seconds, 1), elapsed=round(self.elapsed, 3),
+            memory_mb=None if progress is None else round(progress.memory / 1e6),
+            left=None if progress is None else round(progress.left, 1),
+        )  # fmt: skip
+        return False
+
+    def _due(self) -> bool:
+        """Whether the held-out rows are to be measured now; the end has its own measurement."""
+        mark = self.state.next_evaluation / self.plan.evaluations
+        return mark < 1 and self.budget.used(self.state.step, self.elapsed) >= mark
+
+    def _evaluate(self) -> None:
+        begun = time.perf_counter()
+        loss = self._held_out_loss()
+        self.measuring = time.perf_counter() - begun
+        while self.state.next_evaluation / self.plan.evaluations <= self.budget.used(self.state.step, self.elapsed):
+            self.state.next_evaluation += 1
+        losses = dict(self.state.history)
+        better = loss < losses[self.state.best_step]
+        self.state.history.append((self.state.step, loss))
+        if better:
+            self.state.best_step, self.best = self.state.step, self._copy()
+        self.hooks.log.write(
+            "evaluation", step=self.state.step, validation_loss=loss, best=better, seconds=round(self.elapsed, 3)
+        )
+        if not math.isfinite(loss):
+            self.diverged = f"step {self.state.step}: the validation loss is {loss}"
+        self._observe()
+
+    def _held_out_loss(self) -> float:
+        return mean_loss(self.model, self.held_out, self.pad, tokens=self.plan.piece_tokens, prefix=self.prefix)
+
+    def _observe(self) -> None:
+        if self.hooks.observe is not None:
+            begun = time.perf_counter()
+            self.hooks.observe(self.state.step, self.elapsed, self.best)
+            self._begun += time.perf_counter() - begun
+
+    def _show(self, loss: float | None) -> Progress | None:
+        if self.hooks.report is None and self.hooks.log.file is None:
+            return None
+        import psutil
+
+        losses = dict(self.state.history)
+        used = self.budget.used(self.state.step, self.elapsed)
+        progress = Progress(
+            step=self.state.step,
+            steps=self.plan.steps,
+            used=used,
+            loss=loss,
+            validation=self.state.history[-1][1],
+            best=losses[self.state.best_step],
+            best_step=self.state.best_step,
+            tokens_a_second=1 / self.state.seconds_a_token if self.state.seconds_a_token else 0.0,
+            memory=psutil.Process().memory_info().rss,
+            left=self._left(),
+        )
+        if self.hooks.report is not None:
+            self.hooks.report(progress)
+        return progress
+
+    def _left(self) -> float:
+        left = math.inf if self.budget.seconds is None else self.budget.seconds - self.elapsed
+        if self.budget.steps is not None:
+            missing = self.budget.steps - self.state.step
+            step = self.state.seconds_a_token * self.plan.tokens / self.plan.steps_an_epoch
+            rest = max(0, self.plan.evaluations - self.state.next_evaluation + 1)
+            left = min(left, missing * step + rest * self.measuring)
+        return max(0.0, left)
+
+    def _save(self) -> None:
+        hooks, step = self.hooks, self.state.step
+        if hooks.store is None:
+            return
+        due = time.perf_counter() - self._saved_at >= hooks.save_seconds
+        if due or (hooks.save_steps is not None and step % hooks.save_steps == 0):
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        import torch
+
+        if self.hooks.store is None:
+            return
+        self.state.elapsed = self.elapsed
+        tensors = {"rng": torch.get_rng_state()}
+        for name, p in self.parameters.items():
+            moments = self.optimizer.state[p]
+            values = (p.detach(), moments["exp_avg"], moments["exp_avg_sq"], self.best[name])
+            tensors |= {f"{part}/{name}": v.contiguous() for part, v in zip(PARTS, values, strict=True)}
+        self.hooks.store.save(self.state, tensors)
+        self._saved_at = time.perf_counter()
+        self.hooks.log.write("checkpoint", step=self.state.step)
+
+    def _resume(self) -> bool:
+        import torch
+
+        found = None if self.hooks.store is None else self.hooks.store.load()
+        if found is None:
+            return False
+        self.state, tensors = found
+        self._before = self.state.elapsed
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                p.copy_(tensors[f"now/{name}"])
+        self.best = {name: tensors[f"best/{name}"] for name in self.parameters}
+        moments = {
+            index: {
+                "step": torch.tensor(float(self.state.step)),
+                "exp_avg": tensors[f"first/{name}"],
+                "exp_avg_sq": tensors[f"second/{name}"],
+            }
+            for index, name in enumerate(self.parameters)
+        }
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        torch.set_rng_state(tensors["rng"])
+        start = self.state.history[0][1]
+        self._watch = Watch(max(start, math.log(self.model.config.vocab_size)), list(self.state.recent))
+        self.hooks.log.write("resumed", step=self.state.step)
+        return True
+
+    def _copy(self) -> dict[str, Any]:
+        return {name: p.detach().clone() for name, p in self.parameters.items()}

@@ -1,0 +1,91 @@
+"""The rows of a run: which are held out, what they are in tokens, and which of them go through the model together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from lorameta.base_model.batch import EncodedExample, encode_example
+from lorameta.data import Example
+from lorameta.data.split import Parts, by_digest
+from lorameta.errors import DataError
+
+#: Fewest rows that the best state is chosen by, where there are four times as many, and the most.
+HELD_OUT = (16, 512)
+
+
+def hold_out(examples: Iterable[Example], share: float) -> Parts:
+    """Take some rows away from training, by their hashes: the order of the rows decides nothing.
+
+    Parameters
+    ----------
+    examples : iterable of Example
+        Copies of a row stay together.
+    share : float
+        Of the distinct rows. Of a small dataset more are taken, up to a quarter, so that there are 16 if possible; of
+        a large one never more than 512.
+
+    Returns
+    -------
+    Parts
+        Without test rows; both parts in the order of their hashes.
+
+    Raises
+    ------
+    DataError
+        There are fewer than two different rows.
+    """
+    keyed = by_digest(examples)
+    least, most = HELD_OUT
+    count = max(1, round(share * len(keyed)), min(least, len(keyed) // 4))
+    order = sorted(keyed)
+    held, kept = order[: min(count, most)], order[min(count, most) :]
+    return Parts(
+        train=tuple(row for digest in kept for row in keyed[digest]),
+        validation=tuple(row for digest in held for row in keyed[digest]),
+    )
+
+
+def encode_rows(tokenizer: Any, examples: Sequence[Example], part: str, limit: int) -> tuple[list[EncodedExample], int]:
+    """The rows of a part in tokens, and how many of them were longer than `limit` and shortened.
+
+    Raises
+    ------
+    DataError
+        Rows without an answer.
+    """
+    if unlabelled := sum(not example.outputs for example in examples):
+        raise DataError(f"{unlabelled} of the {len(examples)} {part} rows have no answer to train on")
+    whole = [encode_example(tokenizer, example) for example in examples]
+    long = [len(row.ids) > limit for row in whole]
+    cut = [
+        encode_example(tokenizer, example, max_length=limit) if over else row
+        for example, row, over in zip(examples, whole, long, strict=True)
+    ]
+    return cut, sum(long)
+
+
+def pieces(lengths: Sequence[int], chosen: Sequence[int], *, rows: int | None, tokens: int) -> Iterator[list[int]]:
+    """Cut a batch into parts that go through the model at once: rows of like length, hardly any padding.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Tokens of all rows.
+    chosen : sequence of int
+        Indices of the batch.
+    rows : int or None
+        At most so many rows a piece; None: as many as `tokens` allows.
+    tokens : int
+        At most so many tokens a piece, padding included, if that is more than one row.
+    """
+    piece: list[int] = []
+    for index in sorted(chosen, key=lambda i: (-lengths[i], i)):
+        longest = lengths[piece[0]] if piece else lengths[index]
+        full = len(piece) == rows if rows is not None else (len(piece) + 1) * longest > tokens
+        if piece and full:
+            yield piece
+            piece = []
+        piece.append(index)
+    if piece:
+        yield piece

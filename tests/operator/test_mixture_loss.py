@@ -1,0 +1,124 @@
+"""The loss of a mixture: against the base with the dense sum written into its weights, and against the scorer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lorameta.adapter import Adapter, LoraPair
+from lorameta.bank import AdapterBank
+from lorameta.combiner import combine
+from lorameta.data import Example, load_examples
+from lorameta.errors import BankError, DataError, UsageError
+from lorameta.operator.mixture_loss import MixtureLoss
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("peft")
+WEIGHTS = np.array([0.7, -0.4, 0.0, 1.2])
+
+
+@pytest.fixture(scope="module")
+def bank(tiny_bank):
+    return AdapterBank.open(tiny_bank)
+
+
+@pytest.fixture(scope="module")
+def scorer(bank):
+    from lorameta.evaluate import Scorer
+
+    return Scorer(bank.base_model, batch_size=5)
+
+
+@pytest.fixture(scope="module")
+def adapters(bank):
+    """Those of the bank, one of them without a module and of another rank and scaling elsewhere."""
+    found = [bank[name] for name in bank]
+    rng = np.random.default_rng(0)
+    modules = dict(found[1].modules)
+    first, second = list(modules)[:2]
+    del modules[first]
+    d_out, d_in = modules[second].shape
+    modules[second] = LoraPair(rng.normal(0, 0.3, (2, d_in)), rng.normal(0, 0.3, (d_out, 2)), 0.7)
+    return [found[0], Adapter(modules, found[1].base_model, name="odd"), *found[2:]]
+
+
+@pytest.fixture
+def examples(tiny_rows):
+    return load_examples(tiny_rows)
+
+
+def state(scorer):
+    return {name: value.clone() for name, value in scorer.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("weights", [WEIGHTS, np.zeros(4), np.array([0, 1.0, 0, 0])])
+def test_it_is_the_loss_with_the_dense_sum_in_the_weights(scorer, adapters, examples, weights):
+    """The oracle adds Σ w ΔW to the base's own matrices and asks transformers for the loss, row by row."""
+    found = MixtureLoss(scorer, adapters, examples)(weights)
+    before = state(scorer)
+    try:
+        for adapter, weight in zip(adapters, weights, strict=True):
+            for name, pair in adapter.modules.items():
+                dense = weight * pair.scaling * pair.B.astype(np.float64) @ pair.A.astype(np.float64)
+                scorer.model.get_submodule(name).weight.data += torch.from_numpy(dense).float()
+        total, tokens = 0.0, 0
+        for example in examples:
+            ids = scorer.tokenizer(f"{example.input} {example.output}")["input_ids"] + [scorer.tokenizer.eos_token_id]
+            start = len(scorer.tokenizer(example.input)["input_ids"])
+            with torch.no_grad():
+                logits = scorer.model(torch.tensor([ids])).logits[0].double()
+            losses = -torch.log_softmax(logits, dim=-1)[torch.arange(len(ids) - 1), ids[1:]]
+            total, tokens = total + losses[start - 1 :].sum().item(), tokens + len(ids) - start
+    finally:
+        scorer.model.load_state_dict(before)
+    assert found == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_it_is_the_loss_that_the_scorer_finds_for_the_concatenated_adapter(scorer, adapters, examples):
+    pytest.importorskip("rouge_score")
+    modules, errors = combine(adapters, WEIGHTS, method="concat")
+    assert set(errors.values()) == {0.0}
+    scores = scorer.score(examples, Adapter(modules, scorer.base_model))
+    assert MixtureLoss(scorer, adapters, examples)(WEIGHTS) == pytest.approx(scores.loss, rel=1e-5)
+
+
+def test_the_base_is_left_as_it_was(scorer, adapters, examples):
+    before = state(scorer)
+    loss = MixtureLoss(scorer, adapters, examples)
+    assert loss(WEIGHTS) != pytest.approx(loss(np.zeros(4)), rel=1e-3)
+    assert loss(WEIGHTS) == loss(WEIGHTS)
+    after = scorer.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not any(module._forward_hooks for module in scorer.model.modules())
+
+
+def test_a_failure_leaves_the_base_as_it_was(scorer, adapters, examples, monkeypatch):
+    loss = MixtureLoss(scorer, adapters, examples)
+    monkeypatch.setattr("lorameta.operator.mixture_loss.answer_losses", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        loss(WEIGHTS)
+    assert not any(module._forward_hooks for module in scorer.model.modules())
+
+
+def test_what_cannot_be_measured_is_refused(scorer, adapters, examples):
+    with pytest.raises(UsageError, match="no adapter"):
+        MixtureLoss(scorer, [], examples)
+    with pytest.raises(DataError, match="no rows"):
+        MixtureLoss(scorer, adapters, [])
+    with pytest.raises(DataError, match="rows 2, 3 of 3 have no output"):
+        MixtureLoss(scorer, adapters, [examples[0], Example("a", ()), Example("b", ())])
+    loss = MixtureLoss(scorer, adapters, examples)
+    for bad in (np.ones(3), np.array([1, 2, 3, np.nan])):
+        with pytest.raises(UsageError, match="4 finite weights"):
+            loss(bad)
+
+
+def test_adapters_of_another_base_are_all_named(scorer, examples):
+    name = next(name for name, module in scorer.model.named_modules() if name.endswith("q_proj"))
+    wrong = Adapter({name: LoraPair(np.ones((1, 3)), np.ones((4, 1)))}, "x", name="wrong")
+    strange = Adapter({"no.such.layer": LoraPair(np.ones((1, 3)), np.ones((4, 1)))}, "x", name="strange")
+    with pytest.raises(BankError) as caught:
+        MixtureLoss(scorer, [wrong, strange], examples)
+    assert f"wrong: it changes {name} (4, 3), which is (32, 32) in the base" in str(caught.value)
+    assert "strange: it changes no.such.layer (4, 3), which is not in the base" in str(caught.value)
