@@ -17,10 +17,11 @@ demo: $(VENV)/.demo ## generate an adapter for the help desk example and compare
 test: $(VENV)/.dev ## run the tests (without those marked slow), a process a core
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
-lint: $(VENV)/.dev ## ruff and mypy
+lint: $(VENV)/.dev ## ruff, mypy, and which room imports which
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
 
 format: $(VENV)/.dev ## let ruff mend what it can
 	@$(PY) -m ruff check --fix .
