@@ -13,7 +13,7 @@ from lorameta.adapter import Adapter
 from lorameta.bank.hub.fetch import fetch, is_away
 from lorameta.bank.locate import locate
 from lorameta.bank.manifest import inside, read_manifest
-from lorameta.bank.reader import Shelf
+from lorameta.bank.reader import AdapterReader
 from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files.atomic import sha256
@@ -51,7 +51,7 @@ class AdapterBank:
         self.ids: tuple[str, ...] = tuple(by_id) if _whole is None else tuple(_ids)
         self.records: dict[str, AdapterRecord] = {name: by_id[name] for name in self.ids}
         self._whole = _whole
-        self._shelf: Shelf = Shelf(path, manifest) if _whole is None else _whole._shelf
+        self._reader: AdapterReader = AdapterReader(path, manifest) if _whole is None else _whole._reader
 
     @classmethod
     def open(cls, path_or_name: str | PathLike[str] = "embedded") -> AdapterBank:
@@ -206,7 +206,7 @@ class AdapterBank:
     def inspect(self, id: str) -> tuple[Adapter | None, list[str]]:
         """Read an adapter and list what is wrong with it; the adapter is None where nothing of it could be read."""
         self._require([id])
-        found, problems = self._shelf.read(id)
+        found, problems = self._reader.read(id)
         return (None if found is None else self._adapter(id, found)), problems
 
     def lazy(self, id: str) -> Adapter:
@@ -223,7 +223,7 @@ class AdapterBank:
             The adapter is damaged; everything that is wrong. Reading a pair may raise it too.
         """
         self._require([id])
-        found, problems = self._shelf.read(id, lazy=True)
+        found, problems = self._reader.read(id, lazy=True)
         if problems or found is None:
             raise BankError(violations(problems, f"the adapter {id!r} of the bank {self.name} cannot be used:"))
         return self._adapter(id, found)

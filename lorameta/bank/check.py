@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lorameta.adapter import peft_format
 from lorameta.adapter.peft_config import LoraSettings
 from lorameta.adapter.shared_init import groups, looked_at
-from lorameta.bank.duplicates import doubles
+from lorameta.bank.duplicates import equal_updates
 from lorameta.bank.fitted import fitted
 from lorameta.bank.garbage import retired
 from lorameta.bank.manifest import base_problem, disagreements, facts_of, inside
@@ -141,7 +141,7 @@ def check_bank(
     report.problems += [f"{name}: {problem}" for name, problem in odd]
     _compare_norms({name: one.norm for name, one in sound.items()}, report)
     _note_missing_modules({name: one.layout for name, one in sound.items()}, report)
-    report.warnings += doubles(bank, sound)
+    report.warnings += equal_updates(bank, sound)
     _find_strays(bank, report)
     _note_starts(sound, report)
     return report

@@ -21,7 +21,7 @@ SAME = 0.01
 _PAIRS = 50
 
 
-def doubles(bank: AdapterBank, measures: Mapping[str, Measures]) -> list[str]:
+def equal_updates(bank: AdapterBank, measures: Mapping[str, Measures]) -> list[str]:
     """What to say of adapters that are the same; `measures` are those of the adapters that are sound."""
     same: dict[str, list[str]] = defaultdict(list)
     for name, record in bank.records.items():

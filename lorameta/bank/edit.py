@@ -19,7 +19,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorameta.bank.garbage import STAGING, named_by, retire, sweep
+from lorameta.bank.garbage import STAGING, delete_expired, named_by, retire
 from lorameta.bank.lock import locked, work_folder
 from lorameta.bank.manifest import MANIFEST, inside, parse_manifest
 from lorameta.bank.records import Manifest, parse
@@ -103,7 +103,7 @@ def write(root: Path, change: Callable[[Manifest | None], Manifest | Change]) ->
             found = found if isinstance(found, Change) else Change(found)
             if (manifest := _commit(root, before, found, moved)) is not None:
                 with contextlib.suppress(OSError, LorametaError):  # tidiness is no reason to fail
-                    sweep(root, manifest)
+                    delete_expired(root, manifest)
                 return manifest
     raise LorametaError(f"other processes changed {root} {_TRIES} times meanwhile; try again when they are done")
 

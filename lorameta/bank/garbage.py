@@ -51,7 +51,7 @@ def retire(root: Path, paths: Iterable[str]) -> None:
     _write(root, {**dict.fromkeys(sorted(paths), now), **journal})
 
 
-def sweep(root: Path, manifest: Manifest) -> None:
+def delete_expired(root: Path, manifest: Manifest) -> None:
     """Delete what has not been named for an hour; failures are left to the next writer."""
     journal, now, named = _read(root), time.time(), named_by(manifest)
     in_use = {part for path in named for part in (path, *(str(p) for p in Path(path).parents))}

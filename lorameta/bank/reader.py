@@ -1,4 +1,4 @@
-"""`Shelf`: finds and reads the adapters of an open bank, in their directories or in shards, also while they move.
+"""`AdapterReader`: find and read the adapters of an open bank, in their directories or in shards, also while they move.
 
 `lorameta bank stack` moves weights while others read. Who holds an older ``bank.json`` then misses a file; it looks
 into the present one, and if that names the same adapter in another place, goes on there.
@@ -26,7 +26,7 @@ from lorameta.files import tensors
 from lorameta.files.tensor_file import TensorFile
 
 
-class Shelf:
+class AdapterReader:
     """The adapters of one bank; shared by its views. Several threads may read. A pickled one opens its files again.
 
     Parameters
@@ -47,8 +47,8 @@ class Shelf:
         self._halves: dict[tuple[str, str], dict[str, Halves]] = {}
         self._lock = threading.RLock()
 
-    def __reduce__(self) -> tuple[Callable[..., Shelf], tuple[Path, Manifest]]:
-        return Shelf, (self._root, self._manifest)
+    def __reduce__(self) -> tuple[Callable[..., AdapterReader], tuple[Path, Manifest]]:
+        return AdapterReader, (self._root, self._manifest)
 
     def read(self, id: str, *, lazy: bool = False) -> tuple[PeftAdapter | None, list[str]]:
         """Read an adapter and verify it.

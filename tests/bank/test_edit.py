@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorameta.bank import AdapterBank, edit, lock
-from lorameta.bank import garbage as sweep
+from lorameta.bank import AdapterBank, edit, garbage, lock
 from lorameta.bank.edit import Change, free_path, staging, update
 from lorameta.bank_builder.members import add, remove
 from lorameta.encoder import Summaries
@@ -345,7 +344,7 @@ def test_journal_of_another_kind_is_no_reason_to_fail(root):
     (root / ".lorameta").mkdir()
     for text in ("", "[]", '{"a": "b"}', "{"):
         (root / ".lorameta" / "retired.json").write_text(text)
-        assert sweep.retired(root) == set()
+        assert garbage.retired(root) == set()
         update(root, lambda manifest: replace(manifest, name="fine"))
 
 

@@ -15,7 +15,7 @@ from lorameta.bank.edit import Change, update
 from lorameta.bank.garbage import named_by
 from lorameta.bank.lock import locked
 from lorameta.bank.manifest import inside, read_manifest
-from lorameta.bank.reader import Shelf
+from lorameta.bank.reader import AdapterReader
 from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.bank.sharding.shard import FOLDER, Shard
 from lorameta.errors import BankError, LorametaError, UsageError, violations
@@ -64,9 +64,9 @@ def chosen(manifest: Manifest, ids: Iterable[str] | None) -> list[AdapterRecord]
     return sorted(chosen, key=lambda record: record.id)
 
 
-def opened(shelf: Shelf, record: AdapterRecord) -> LazyModules:
+def opened(reader: AdapterReader, record: AdapterRecord) -> LazyModules:
     """The weights of an adapter, left in their file; BankError if they cannot be used."""
-    found, problems = shelf.read(record.id, lazy=True)
+    found, problems = reader.read(record.id, lazy=True)
     if found is None or problems or not isinstance(found.modules, LazyModules):
         raise BankError(violations(problems, f"{record.id} cannot be read:"))
     return found.modules
@@ -150,9 +150,9 @@ def not_written(root: Path, error: OSError) -> LorametaError:
     return LorametaError(f"cannot write to {root}: {why}; the bank is whole, and the next run goes on from here")
 
 
-def all_problems(shelf: Shelf, records: list[AdapterRecord], error: BankError) -> BankError:
+def all_problems(reader: AdapterReader, records: list[AdapterRecord], error: BankError) -> BankError:
     """Everything that is wrong with the adapters that were still to be moved, not only what was found first."""
-    problems = [f"{record.id}: {problem}" for record in records for problem in shelf.read(record.id)[1]]
+    problems = [f"{record.id}: {problem}" for record in records for problem in reader.read(record.id)[1]]
     if not problems:
         return error
     return BankError(violations(problems, "these adapters cannot be moved; what was moved before stays moved:"))

@@ -19,7 +19,7 @@ from lorameta.adapter.peft_format import WEIGHTS
 from lorameta.bank.edit import staging
 from lorameta.bank.hub.fetch import is_away
 from lorameta.bank.manifest import inside, read_manifest
-from lorameta.bank.reader import Shelf
+from lorameta.bank.reader import AdapterReader
 from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.bank.sharding.move import (
     Moved,
@@ -84,8 +84,8 @@ def stack(
     if ids is None:  # what is on the Hub only stays there
         wanted = [record for record in wanted if not is_away(root, record)]
     discard(root, leftovers(root, manifest))
-    with contextlib.closing(Shelf(root, manifest)) as shelf:
-        layouts, rounded = _layouts(shelf, [record for record in wanted if restack or not record.shard])
+    with contextlib.closing(AdapterReader(root, manifest)) as reader:
+        layouts, rounded = _layouts(reader, [record for record in wanted if restack or not record.shard])
         plan = list(_plan(root, manifest, layouts, shard_bytes, restack))
         sizes = [shard_header(layout, [record.id for record in records])[1][""] for layout, records in plan]
         require_room(root, sum(sizes) if restack else max(sizes, default=0))
@@ -93,9 +93,9 @@ def stack(
         waiting = [record for _, records in plan for record in records]
         for layout, records in plan:
             try:
-                done, file = _write_one(root, shelf, layout, records, progress or (lambda count: None))
+                done, file = _write_one(root, reader, layout, records, progress or (lambda count: None))
             except BankError as error:
-                raise all_problems(shelf, waiting, error) from None
+                raise all_problems(reader, waiting, error) from None
             except OSError as error:
                 raise not_written(root, error) from error
             waiting = waiting[len(records) :]
@@ -109,12 +109,14 @@ def stack(
     return moved
 
 
-def _layouts(shelf: Shelf, records: list[AdapterRecord]) -> tuple[dict[RowLayout, list[AdapterRecord]], set[str]]:
+def _layouts(
+    reader: AdapterReader, records: list[AdapterRecord]
+) -> tuple[dict[RowLayout, list[AdapterRecord]], set[str]]:
     """The records by layout, and the ids of those in float64; from the headers. BankError with all that is wrong."""
     layouts: dict[RowLayout, list[AdapterRecord]] = defaultdict(list)
     rounded, problems = set(), []
     for record in records:
-        found, notes = shelf.read(record.id, lazy=True)
+        found, notes = reader.read(record.id, lazy=True)
         problems += [f"{record.id}: {note}" for note in notes]
         if found is None or notes or not isinstance(found.modules, LazyModules):
             continue
@@ -159,7 +161,7 @@ def _plan(
 
 def _write_one(
     root: Path,
-    shelf: Shelf,
+    reader: AdapterReader,
     layout: RowLayout,
     records: list[AdapterRecord],
     progress: Progress,
@@ -168,7 +170,7 @@ def _write_one(
 
     def sources() -> Iterator[LazyModules]:
         for record in records:
-            modules = opened(shelf, record)
+            modules = opened(reader, record)
             if row_layout(modules) != layout:
                 raise BankError(f"{record.id} was changed meanwhile; run this again")
             if modules.shard is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from lorameta.adapter.peft_format import WEIGHTS
 from lorameta.bank.edit import staging
 from lorameta.bank.manifest import read_manifest
-from lorameta.bank.reader import Shelf
+from lorameta.bank.reader import AdapterReader
 from lorameta.bank.records import AdapterRecord
 from lorameta.bank.sharding.move import (
     Moved,
@@ -50,13 +50,13 @@ def unstack(
             by_shard[record.shard].append(record)
     require_room(root, max((sum(record.bytes for record in records) for records in by_shard.values()), default=0))
     moved = Moved()
-    with contextlib.closing(Shelf(root, manifest)) as shelf:
+    with contextlib.closing(AdapterReader(root, manifest)) as reader:
         waiting = [record for records in by_shard.values() for record in records]
         for file, records in by_shard.items():
             try:
-                done, changed = _empty_one(root, shelf, records, progress or (lambda count: None))
+                done, changed = _empty_one(root, reader, records, progress or (lambda count: None))
             except BankError as error:
-                raise all_problems(shelf, waiting, error) from None
+                raise all_problems(reader, waiting, error) from None
             except OSError as error:
                 raise not_written(root, error) from error
             waiting = waiting[len(records) :]
@@ -71,14 +71,14 @@ def unstack(
 
 
 def _empty_one(
-    root: Path, shelf: Shelf, records: list[AdapterRecord], progress: Progress
+    root: Path, reader: AdapterReader, records: list[AdapterRecord], progress: Progress
 ) -> tuple[list[AdapterRecord], list[str]]:
     """Give the adapters of one shard files of their own; the records that were moved, and whose file is another."""
     new: dict[str, dict[str, Any]] = {}
     moves: dict[str, dict[str, Path]] = {}
     with staging(root) as folder:
         for number, record in enumerate(records):
-            modules = opened(shelf, record)
+            modules = opened(reader, record)
             if row_digest(modules) != record.row_sha256:
                 raise BankError(f"{record.id} is not what was stacked")
             fresh = folder / str(number)
@@ -87,6 +87,6 @@ def _empty_one(
             new[record.id] = {"shard": "", "row": None, "row_sha256": "", "sha256": digest, "bytes": size}
             moves[record.id] = {f"{record.path}/{WEIGHTS}": fresh}
         done = commit(root, records, new, {}, moves)
-    shelf.close()
+    reader.close()
     discard(root, {record.shard for record in done})
     return done, [record.id for record in done if record.sha256 != new[record.id]["sha256"]]

@@ -113,13 +113,13 @@ def test_readers_never_fail_while_a_writer_moves_to_and_fro(states, tmp_path):
 
 
 def test_the_manifest_is_read_again_once_not_for_each_adapter(states, tmp_path, monkeypatch):
-    from lorameta.bank import reader as shelf
+    from lorameta.bank import reader
 
     root = Path(shutil.copytree(states["directories"], tmp_path / "bank"))
     bank = AdapterBank.open(root)
     stack(root)
-    calls, real = [], shelf.read_manifest
-    monkeypatch.setattr(shelf, "read_manifest", lambda path: calls.append(path) or real(path))
+    calls, real = [], reader.read_manifest
+    monkeypatch.setattr(reader, "read_manifest", lambda path: calls.append(path) or real(path))
     for _ in range(2):
         numbers(bank)
     assert len(calls) == 1
