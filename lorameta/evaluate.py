@@ -85,6 +85,8 @@ class Scorer:
     ----------
     base_model : str or path
         What ``AutoModelForCausalLM.from_pretrained`` takes.
+    revision : str, optional
+        Of a base on the Hub, as in ``AdapterBank.base_revision``; its newest commit by default.
     dtype : {"auto", "float32", "bfloat16"}
         ``auto`` is float32 below a billion parameters (as fast on a CPU, and exact) and bfloat16 above.
     batch_size : int
@@ -98,28 +100,15 @@ class Scorer:
         self,
         base_model: str | PathLike[str],
         *,
+        revision: str | None = None,
         dtype: str = "auto",
         batch_size: int = 32,
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> None:
-        try:
-            import peft  # noqa: F401
-            import torch
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-        except ImportError as error:
-            raise MissingExtraError(error.name or "transformers", "evaluate", "Running a model") from error
-        from transformers.utils import logging
+        from lorameta.base_model.load import load_base
 
-        from lorameta.base_model.load import cast
-
-        logging.disable_progress_bar()
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(base_model))
-        model: Any = AutoModelForCausalLM.from_pretrained(str(base_model), dtype="auto")
-        if dtype == "float32" or (dtype == "auto" and model.num_parameters() < 1e9):
-            model = model.to(torch.float32)
-        elif dtype == "bfloat16" or model.dtype == torch.float16:  # float16 has no fast path on CPUs
-            model = cast(model, "bfloat16")
-        self._take(str(base_model), model, tokenizer, batch_size, max_new_tokens)
+        base = load_base(base_model, revision, None if dtype == "auto" else dtype)
+        self._take(base.name, base.model, base.tokenizer, batch_size, max_new_tokens)
 
     @classmethod
     def of(
@@ -258,6 +247,7 @@ def evaluate(
     base_model: str | PathLike[str],
     adapters: Mapping[str, Adapter | str | PathLike[str] | None],
     *,
+    revision: str | None = None,
     batch_size: int = 32,
     max_new_tokens: int = MAX_NEW_TOKENS,
     progress: Callable[[int], object] | None = None,
@@ -272,7 +262,7 @@ def evaluate(
         ``AdapterBank.base_model``, or what ``AutoModelForCausalLM.from_pretrained`` takes.
     adapters : mapping of name to Adapter, PEFT directory or None
         None stands for the base alone.
-    batch_size, max_new_tokens
+    revision, batch_size, max_new_tokens
         See :class:`Scorer`.
     progress : callable, optional
         Called with the number of rows done after each batch; there are ``len(examples) * len(adapters)`` in all.
@@ -288,5 +278,5 @@ def evaluate(
     >>> adapter = generate_adapter("train.jsonl")  # doctest: +SKIP
     >>> evaluate(load_examples("test.jsonl"), adapter.base_model, {"base": None, "mine": adapter})  # doctest: +SKIP
     """
-    scorer = Scorer(base_model, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    scorer = Scorer(base_model, revision=revision, batch_size=batch_size, max_new_tokens=max_new_tokens)
     return {name: scorer.score(examples, adapter, progress=progress) for name, adapter in adapters.items()}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from lorameta.base_model.shape import ALL_LINEAR
-from lorameta.errors import BankError, MissingExtraError, UsageError
+from lorameta.base_model.config import commit_of, libraries, load, read_config
+from lorameta.base_model.shape import ALL_LINEAR, meta_model
+from lorameta.errors import BankError, UsageError
 
 #: Bases with fewer parameters are trained on in float32, larger ones in bfloat16.
 LARGE = 1_000_000_000
@@ -51,12 +51,8 @@ def load_tokenizer(base: str | PathLike[str], revision: str | None = None) -> An
     UsageError
         It has no character offsets or no end token.
     """
-    transformers = _transformers()
     name = str(base)
-    try:
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:
-        raise BankError(f"the base {name} cannot be loaded: {_first_line(error)}") from error
+    tokenizer = load("AutoTokenizer", base, revision)
     if not tokenizer.is_fast:
         raise UsageError(f"the tokenizer of {name} has no character offsets (it is not a fast tokenizer)")
     if tokenizer.eos_token_id is None:
@@ -80,20 +76,15 @@ def load_base(base: str | PathLike[str], revision: str | None = None, dtype: str
     MissingExtraError
         torch, transformers or peft is not installed.
     """
-    transformers = _transformers()
+    libraries("Running a model")
     import torch
 
-    name = str(base)
+    read_config(base, revision)  # what is wrong with it is said better here than by the loading of tokenizer or weights
     tokenizer = load_tokenizer(base, revision)
-    try:
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            name, revision=revision, dtype="auto" if dtype is None else getattr(torch, dtype)
-        )
-    except (OSError, ValueError) as error:
-        raise BankError(f"the base {name} cannot be loaded: {_first_line(error)}") from error
+    model = load("AutoModelForCausalLM", base, revision, dtype="auto" if dtype is None else getattr(torch, dtype))
     if dtype is None:
         cast(model, "float32" if model.num_parameters() < LARGE else "bfloat16")
-    return Base(model.eval().requires_grad_(False), tokenizer, name, revision)
+    return Base(model.eval().requires_grad_(False), tokenizer, str(base), revision)
 
 
 def cast(model: Any, dtype: str) -> Any:
@@ -139,18 +130,9 @@ def base_fingerprint(base: str | PathLike[str], revision: str | None = None) -> 
     return (commit_of(str(base), revision) or "main")[:16]
 
 
-def commit_of(base: str, revision: str | None = None) -> str | None:
-    """The commit of a base on the Hub, as far as it is known; else the revision that was asked for."""
-    return getattr(_config(base, revision), "_commit_hash", None) or revision
-
-
 def outline(base: str | PathLike[str], revision: str | None = None) -> Any:
     """The base's architecture without its weights: names and shapes of all modules, no memory."""
-    transformers = _transformers()
-    import torch
-
-    with torch.device("meta"):
-        return transformers.AutoModelForCausalLM.from_config(_config(str(base), revision))
+    return meta_model(read_config(base, revision), "float32")
 
 
 def check_targets(model: Any, targets: Sequence[str]) -> None:
@@ -170,33 +152,8 @@ def tokenizer_file(base: str | PathLike[str], revision: str | None, directory: P
     file = Path(base).expanduser() / "tokenizer.json"
     if file.is_file():
         return file
-    tokenizer: Any = _transformers().AutoTokenizer.from_pretrained(str(base), revision=revision)
-    tokenizer.save_pretrained(directory)
+    load("AutoTokenizer", base, revision).save_pretrained(directory)
     file = directory / "tokenizer.json"
     if not file.is_file():
         raise BankError(f"the base {base} has no tokenizer.json, which the summaries of the datasets need")
     return file
-
-
-def _config(base: str, revision: str | None) -> Any:
-    try:
-        return _transformers().AutoConfig.from_pretrained(base, revision=revision)
-    except (OSError, ValueError, json.JSONDecodeError) as error:
-        raise BankError(
-            f"there is no base {base}: no directory of that name, and the Hub gives none ({_first_line(error)})"
-        ) from error
-
-
-def _transformers() -> Any:
-    try:
-        import peft  # noqa: F401
-        import torch  # noqa: F401
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError(error.name or "transformers", "evaluate", "Training an adapter") from error
-    transformers.utils.logging.disable_progress_bar()
-    return transformers
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

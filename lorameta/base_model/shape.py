@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
-import re
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
-from lorameta.errors import BankError, MissingExtraError, UsageError
+from lorameta.base_model.config import first_line, libraries
+from lorameta.errors import UsageError
 
 #: The target that stands for every linear layer but the head, as PEFT spells it.
 ALL_LINEAR = "all-linear"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 @dataclass(frozen=True)
@@ -82,54 +78,6 @@ class Outline:
         return found | {"targets": list(self.targets)}
 
 
-def libraries(purpose: str = "Looking at a base model") -> Any:
-    """transformers, silenced; MissingExtraError without it, torch or PEFT."""
-    try:
-        import peft  # noqa: F401
-        import torch  # noqa: F401
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError(error.name or "transformers", "evaluate", purpose) from error
-    return transformers
-
-
-def find_config(base: str | os.PathLike[str], revision: str | None = None) -> Any:
-    """The configuration of a base: from its directory, the Hub's cache on this machine, or the Hub.
-
-    No code of the base is run, and no weights are looked for.
-
-    Raises
-    ------
-    BankError
-        It is in none of these places, or transformers does not know the architecture.
-    UsageError
-        It is no decoder that could be given a LoRA adapter here.
-    """
-    transformers = libraries()
-    name = os.fspath(base)
-    path = Path(name).expanduser()
-    if name == "lorameta-embedded-base" and not path.is_dir():
-        from lorameta.files.shipped import embedded_path
-
-        path = embedded_path() / "base"
-    try:
-        if path.is_dir():
-            if not (path / "config.json").is_file():
-                raise BankError(f"{path} is no base model: it has no config.json")
-            config: Any = transformers.AutoConfig.from_pretrained(str(path), local_files_only=True)
-        else:
-            config = _from_hub(name, revision)
-    except (ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        if isinstance(error, BankError):
-            raise
-        raise BankError(f"the configuration of {name} cannot be used: {_first_line(error)}") from error
-    except OSError as error:
-        raise BankError(f"the configuration of {name} cannot be read: {_first_line(error)}") from error
-    if getattr(config, "is_encoder_decoder", False):
-        raise UsageError(f"{name} has an encoder and a decoder; adapters here are for decoders alone")
-    return config.get_text_config(decoder=True)
-
-
 def outline(config: Any, name: str, revision: str | None, targets: tuple[str, ...], rank: int) -> Outline:
     """Count what the base has, on torch's meta device: no memory is taken.
 
@@ -187,7 +135,7 @@ def meta_model(config: Any, dtype: str) -> Any:
             own = copy.deepcopy(config)  # building a model writes its dtype into the configuration
             return transformers.AutoModelForCausalLM.from_config(own, dtype=getattr(torch, dtype))
     except ValueError as error:
-        raise UsageError(f"transformers has no causal language model for it: {_first_line(error)}") from error
+        raise UsageError(f"transformers has no causal language model for it: {first_line(error)}") from error
     finally:
         transformers.logging.set_verbosity(before)
 
@@ -248,25 +196,3 @@ def _blocks(model: Any, layers: Any, head: Any) -> dict[str, int]:
             role = "fine" if fine else "coarse"
         blocks[role] += p.numel()
     return blocks
-
-
-def _from_hub(name: str, revision: str | None) -> Any:
-    transformers = libraries()
-    if not _HUB_ID.fullmatch(name):
-        raise BankError(f"there is no directory {name}, and it is no id of the Hub (owner/name) either")
-    try:
-        return transformers.AutoConfig.from_pretrained(name, revision=revision, local_files_only=True)
-    except OSError:
-        pass  # not in the cache
-    try:
-        return transformers.AutoConfig.from_pretrained(name, revision=revision)
-    except OSError as error:
-        raise BankError(
-            f"the config.json of {name} is not in the Hub's cache on this machine, and the Hub did not give it "
-            f"({_first_line(error)}); get it where there is a network (`hf download {name} config.json`), or give a "
-            "directory that holds it"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")[:300]

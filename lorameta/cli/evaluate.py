@@ -52,7 +52,9 @@ def evaluate(
         from lorameta.evaluate import Scorer
 
         notes = _add_baselines(candidates, examples, opened) if baselines else {}
-        scorer = Scorer(opened.base_model, batch_size=batch_size, max_new_tokens=max_new_tokens)
+        scorer = Scorer(
+            opened.base_model, revision=opened.base_revision, batch_size=batch_size, max_new_tokens=max_new_tokens
+        )
         _require_same_base(candidates, opened, scorer.model)
     chosen = examples[:limit]
     with counting("scoring", len(chosen) * len(candidates), "rows") as progress:

@@ -197,7 +197,7 @@ def _trial(
     rows = draw(examples, plan.options.get("rows", ROWS), seed=seed, operator="trial")
     near = nearest_first(distances, plan.options.get("candidates", CANDIDATES))
     bank.fetch(bank.ids[index] for index in near)
-    scorer, losses = Scorer(bank.base_model), np.empty(len(near))
+    scorer, losses = Scorer(bank.base_model, revision=bank.base_revision), np.empty(len(near))
     for place, index in enumerate(near):
         losses[place] = MixtureLoss(scorer, [bank[bank.ids[index]]], rows)(np.ones(1))
         if progress is not None:
@@ -225,7 +225,9 @@ def _search(
     near = nearest_first(distances, options.get("candidates", CANDIDATES))
     bank.fetch(bank.ids[index] for index in near)
     penalty, budget = options.get("penalty", PENALTY), options.get("evaluations", EVALUATIONS)
-    measured = MixtureLoss(Scorer(bank.base_model), [bank[bank.ids[index]] for index in near], rows)
+    measured = MixtureLoss(
+        Scorer(bank.base_model, revision=bank.base_revision), [bank[bank.ids[index]] for index in near], rows
+    )
     losses: list[float] = []
 
     def loss(weights: np.ndarray) -> float:

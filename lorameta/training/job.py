@@ -13,8 +13,9 @@ from typing import Any
 from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
 from lorameta.base_model.batch import EncodedExample
+from lorameta.base_model.config import find_config
 from lorameta.base_model.load import Base, load_base, load_tokenizer
-from lorameta.base_model.shape import ALL_LINEAR, chosen_paths, find_config, linear_shapes, meta_model, outline
+from lorameta.base_model.shape import ALL_LINEAR, chosen_paths, linear_shapes, meta_model, outline
 from lorameta.data.split import Parts
 from lorameta.machine.machine import THREAD_VARIABLES, look
 from lorameta.machine.memory import ITEMSIZE

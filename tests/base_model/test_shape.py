@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from lorameta.base_model import shape as base
 from lorameta.doctor import quantized
-from lorameta.errors import BankError, UsageError
+from lorameta.errors import UsageError
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -64,36 +62,3 @@ def test_no_memory_is_taken():
     before = psutil.Process().memory_info().rss
     base.outline(mistral_7b(), "m", None, ("all-linear",), 16)
     assert psutil.Process().memory_info().rss - before < 200e6
-
-
-def test_a_configuration_is_enough(tmp_path):
-    CONFIGS["qwen2"]().save_pretrained(tmp_path)
-    assert base.find_config(tmp_path).model_type == "qwen2"
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
-
-
-def test_what_is_missing_is_said(tmp_path, monkeypatch):
-    with pytest.raises(BankError, match=r"no config\.json"):
-        base.find_config(tmp_path)
-    (tmp_path / "config.json").write_text("{broken")
-    with pytest.raises(BankError, match="cannot be"):
-        base.find_config(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "never-heard-of"}))
-    with pytest.raises(BankError, match="never-heard-of"):
-        base.find_config(tmp_path)
-    transformers.T5Config().save_pretrained(tmp_path)
-    with pytest.raises(UsageError, match="encoder and a decoder"):
-        base.find_config(tmp_path)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(BankError, match=r"config\.json of nobody/nothing-7b is not in the Hub's cache.*hf download"):
-        base.find_config("nobody/nothing-7b")
-    with pytest.raises(BankError, match="no id of the Hub"):
-        base.find_config("not an id/at all/x")
-
-
-def test_code_of_a_repository_is_never_run(tmp_path):
-    (tmp_path / "configuration_evil.py").write_text("raise SystemExit('run')")
-    content = {"model_type": "evil", "auto_map": {"AutoConfig": "configuration_evil.EvilConfig"}}
-    (tmp_path / "config.json").write_text(json.dumps(content))
-    with pytest.raises(BankError):
-        base.find_config(tmp_path)

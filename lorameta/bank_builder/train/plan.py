@@ -101,7 +101,7 @@ def locate(base: str | PathLike[str], revision: str | None, root: Path) -> tuple
         if path.is_relative_to(root):
             return str(path), None, path.relative_to(root).as_posix()
         return str(path), None, str(path)
-    from lorameta.base_model.load import commit_of
+    from lorameta.base_model.config import commit_of
 
     return str(base), commit_of(str(base), revision), str(base)
 
