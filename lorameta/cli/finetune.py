@@ -8,10 +8,14 @@ from typing import Annotated
 import typer
 
 from lorameta.cli import common, training
+from lorameta.cli.options import options_of
 from lorameta.cli.progress import waiting
+from lorameta.training.options import RefineSettings
 
 
+@options_of(RefineSettings, "settings")
 def finetune(
+    *,
     data: training.Rows,
     base: Annotated[
         str,
@@ -20,23 +24,7 @@ def finetune(
     output: training.Output,
     revision: Annotated[str | None, typer.Option(metavar="REV", help="Of a base on the Hub.")] = None,
     validation: training.Validation = None,
-    epochs: training.Epochs = None,
-    steps: training.Steps = None,
-    minutes: training.Minutes = None,
-    rank: training.Rank = None,
-    alpha: training.Alpha = None,
-    targets: training.Targets = None,
-    top_layers: training.TopLayers = None,
-    learning_rate: training.LearningRate = None,
-    batch_size: training.BatchSize = None,
-    micro_batch_size: training.MicroBatchSize = None,
-    dropout: training.Dropout = 0.0,
-    max_length: training.MaxLength = 1024,
-    precision: training.Precision = "auto",
-    checkpointing: training.Checkpointing = None,
-    threads: training.Threads = None,
-    save_minutes: training.SaveMinutes = 5.0,
-    seed: training.Seed = 0,
+    settings: RefineSettings,
     log: training.LogFile = None,
     dry_run: training.DryRun = False,
     fresh: training.Fresh = False,
@@ -57,12 +45,6 @@ def finetune(
         with waiting("preparing"):
             from lorameta.training import prepared
 
-            settings = training.settings(
-                targets, epochs=epochs, steps=steps, minutes=minutes, rank=rank, alpha=alpha, top_layers=top_layers,
-                learning_rate=learning_rate, batch_size=batch_size, micro_batch_size=micro_batch_size, dropout=dropout,
-                max_length=max_length, precision=precision, checkpointing=checkpointing, threads=threads,
-                save_minutes=save_minutes, seed=seed,
-            )  # fmt: skip
             job = stack.enter_context(
                 prepared(
                     data, base, settings, revision=revision, validation=validation, log=log, fresh=fresh,

@@ -5,19 +5,24 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lorameta.cli import common, training
+from lorameta.cli.options import options_of
 from lorameta.errors import LorametaWarning
+from lorameta.training.options import RefineSettings
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
 
 
+@options_of(RefineSettings, "refine", only=("steps", "minutes", "epochs", "learning_rate"), prefix="refine-")
 def generate(
+    *,
     data: common.Data,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the adapter goes.", show_default=False)
@@ -41,12 +46,7 @@ def generate(
     rank: Annotated[
         int | None, typer.Option(min=1, metavar="R", help="Rank of the new adapter; that of the bank's by default.")
     ] = None,
-    refine_steps: Annotated[
-        int | None, typer.Option("--refine-steps", min=1, metavar="N", help="Then train it on DATA for N steps.")
-    ] = None,
-    refine_minutes: Annotated[
-        float | None, typer.Option("--refine-minutes", metavar="M", help="Then train it on DATA for M minutes at most.")
-    ] = None,
+    refine: RefineSettings | None,
     seed: common.Seed = 0,
     input_column: common.InputColumn = None,
     output_column: common.OutputColumn = None,
@@ -58,7 +58,7 @@ def generate(
 ) -> None:
     """Make an adapter for your rows and write it as a PEFT directory.
 
-    It is mixed from the adapters of the bank, without training unless --refine-steps or --refine-minutes asks for
+    It is mixed from the adapters of the bank, without training unless one of the options --refine-... asks for
     some. Options that are left out take the values that measured best; what was used is printed.
     """
     training.check_output(output, force)
@@ -82,11 +82,10 @@ def generate(
                 distance=distance, operator=operator, temperature=temperature, top_k=top_k, combiner=combiner
             ),
         )
-    settings = common.given(steps=refine_steps, minutes=refine_minutes)
-    if settings:
-        adapter = training.refined(adapter, data, opened.base_model, settings | {"seed": seed}, output, columns)
+    if refine is not None:
+        adapter = training.refined(adapter, data, opened.base_model, replace(refine, seed=seed), output, columns)
     adapter.save_pretrained(output, card=card(adapter, run=_run()))
-    if settings:
+    if refine is not None:
         training.forget(output)
     for sentence in conflicts(adapter.report):
         warnings.warn(f"licences: {sentence}", LorametaWarning, stacklevel=1)

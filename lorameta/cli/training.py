@@ -17,7 +17,7 @@ from lorameta.errors import UsageError
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
-    from lorameta.training import Progress
+    from lorameta.training import Progress, RefineSettings
     from lorameta.training.job import Job
     from lorameta.training.plan import Plan
 
@@ -39,56 +39,6 @@ Validation = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Rows to choose the best state by; by default a tenth of DATA, not trained on."),
 ]
-Epochs = Annotated[
-    int | None, typer.Option(metavar="N", help="Passes over the rows; 3 unless steps or minutes are given.")
-]
-Steps = Annotated[int | None, typer.Option(metavar="N", help="Steps at most.")]
-Minutes = Annotated[
-    float | None, typer.Option(metavar="M", help="Time at most; the learning rate falls with the time then.")
-]
-Rank = Annotated[int | None, typer.Option(metavar="R", help="Rank; by default that of the adapter, 8 from scratch.")]
-Alpha = Annotated[float | None, typer.Option(metavar="A", help="Scaling times rank; twice the rank by default.")]
-Targets = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAMES",
-        help="Layers to adapt, as q_proj,v_proj, or all-linear; by default the adapter's, all from scratch.",
-    ),
-]
-TopLayers = Annotated[
-    int | None,
-    typer.Option(
-        "--top-layers", metavar="N", help="Adapt the N uppermost layers alone: quicker; by default all.",
-        show_default=False,
-    ),
-]  # fmt: skip
-LearningRate = Annotated[
-    float | None,
-    typer.Option("--learning-rate", metavar="X", help="By default 5e-4 (2000 / width)^0.781: 2.9e-4 for a base of 7B."),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option("--batch-size", metavar="N", help="Rows a step; by default 4 to 8, by the number of rows."),
-]
-MicroBatchSize = Annotated[
-    int | None,
-    typer.Option("--micro-batch-size", metavar="N", help="Rows in memory at once; by default as many as run well."),
-]
-Dropout = Annotated[float, typer.Option(metavar="P", help="On the input of the adapter.")]
-MaxLength = Annotated[
-    int, typer.Option("--max-length", metavar="N", help="Tokens of a row; longer prompts lose their beginning.")
-]
-Precision = Annotated[str, typer.Option(metavar="NAME", help="Of the base: auto (by measurement), float32, bfloat16.")]
-Checkpointing = Annotated[
-    bool | None,
-    typer.Option(
-        "--checkpointing/--no-checkpointing",
-        help="Compute layers twice to save memory; by default only where memory demands it.", show_default=False,
-    ),
-]  # fmt: skip
-Threads = Annotated[int | None, typer.Option(metavar="N", help="Of torch; by default the physical cores.")]
-SaveMinutes = Annotated[float, typer.Option("--save-minutes", metavar="M", help="Between two checkpoints.")]
-Seed = Annotated[int, typer.Option(help="Of the first A, the order of the rows, and dropout.")]
 LogFile = Annotated[
     Path | None,
     typer.Option("--log", metavar="FILE", help="Add a JSON line to FILE for each step, measurement, checkpoint."),
@@ -96,13 +46,6 @@ LogFile = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, from two steps, and stop.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew instead of going on with a run that was killed.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the adapter that DIR holds already.")]
-
-
-def settings(targets: str | None, **options: Any) -> dict[str, Any]:
-    """The settings that were given; `targets` as typed."""
-    if targets is not None:
-        options["targets"] = tuple(name.strip() for name in targets.split(",") if name.strip())
-    return common.given(**options)
 
 
 def check_output(output: Path, force: bool, given: Path | None = None) -> None:
@@ -165,7 +108,7 @@ def carry_out(
 
 
 def refined(
-    adapter: Adapter, data: Path, base: str, settings: dict[str, Any], output: Path, columns: dict[str, Any]
+    adapter: Adapter, data: Path, base: str, settings: RefineSettings, output: Path, columns: dict[str, Any]
 ) -> Adapter:
     """A generated adapter after some steps on its rows; the checkpoints stay until :func:`forget`."""
     from lorameta.cli.progress import waiting

@@ -6,17 +6,17 @@ the plain run by epochs that `lorameta bank train` spreads over processes.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lorameta.base_model.load import Base, load_base
-from lorameta.data.split import Parts, part_of, split_examples
-from lorameta.training.options import RefineSettings
-from lorameta.training.progress import Progress
-from lorameta.training.settings import LoraTraining
-from lorameta.training.train import Trained, train_adapter
-
 if TYPE_CHECKING:
+    from lorameta.base_model.load import Base, load_base
+    from lorameta.data.split import Parts, part_of, split_examples
     from lorameta.training.api import finetune, prepared, refine
+    from lorameta.training.options import RefineSettings
+    from lorameta.training.progress import Progress
+    from lorameta.training.settings import LoraTraining
+    from lorameta.training.train import Trained, train_adapter
 
 __all__ = [
     "Base",
@@ -34,10 +34,27 @@ __all__ = [
     "train_adapter",
 ]
 
+#: Public name -> its module, imported when the name is first used: the command line reads the settings alone.
+_HOME = {
+    "Base": "lorameta.base_model.load",
+    "LoraTraining": "lorameta.training.settings",
+    "Parts": "lorameta.data.split",
+    "Progress": "lorameta.training.progress",
+    "RefineSettings": "lorameta.training.options",
+    "Trained": "lorameta.training.train",
+    "finetune": "lorameta.training.api",
+    "load_base": "lorameta.base_model.load",
+    "part_of": "lorameta.data.split",
+    "prepared": "lorameta.training.api",
+    "refine": "lorameta.training.api",
+    "split_examples": "lorameta.data.split",
+    "train_adapter": "lorameta.training.train",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name in ("finetune", "prepared", "refine"):  # they ask `doctor` about the machine, which knows this package
-        from lorameta.training import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module 'lorameta.training' has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'lorameta.training' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

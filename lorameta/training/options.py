@@ -9,6 +9,7 @@ from typing import Any
 
 from lorameta.base_model.shape import ALL_LINEAR
 from lorameta.errors import LorametaError, UsageError, violations
+from lorameta.training.fields import documented, setting
 from lorameta.training.settings import LoraTraining
 
 #: Passes over the rows where neither steps, nor minutes, nor epochs are given.
@@ -18,6 +19,7 @@ BATCH_SIZES = (4, 8)
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
+@documented
 @dataclass(frozen=True)
 class RefineSettings:
     """Settings of :func:`lorameta.training.refine` and :func:`lorameta.training.finetune`.
@@ -25,80 +27,66 @@ class RefineSettings:
     The run ends with the first of `epochs`, `steps` and `minutes` that is given; without any of them after three
     epochs. The learning rate rises, then falls to 0 along a cosine over the steps, or, with `minutes`, over the time.
 
-    Attributes
-    ----------
-    epochs, steps : int, optional
-        Passes over the training rows; steps of AdamW.
-    minutes : float, optional
-        Wall time of the training, validation included, loading of the base not. Kept within one step.
-    rank : int, optional
-        By default that of the adapter, 8 from scratch. A smaller one cuts the adapter exactly (best approximation of
-        its update), a larger one adds directions that start at zero.
-    alpha : float, optional
-        alpha / rank is the scaling in training; twice the rank by default.
-    targets : tuple of str, optional
-        Layers, by the last parts of their names, or ``("all-linear",)``. By default those of the adapter, all linear
-        ones from scratch.
-    top_layers : int, optional
-        Adapt only so many of the uppermost layers. What the layers below them make of a row, an adapter that is refined
-        included, is computed once and kept in memory, if there is room: a step then costs little more than its share of
-        the layers.
-    learning_rate : float, optional
-        By default 5e-4 · (2000 / width)^0.781, see :meth:`lorameta.training.LoraTraining.rate`.
-    batch_size : int, optional
-        Rows a step; by default a sixteenth of the rows, at least 4 and at most 8. Larger batches
-        cost a CPU as much for each row, and make fewer steps of them.
-    micro_batch_size : int, optional
-        Rows in memory at once; the gradient is that of the whole batch. By default as many of similar length as make
-        4,096 tokens, 1,024 for bases beyond 100 million parameters and 512 beyond a billion.
-    dropout, weight_decay, warmup_steps, max_gradient_norm, max_length, seed
-        As in :class:`lorameta.training.LoraTraining`.
-    precision : {"auto", "float32", "bfloat16"}
-        Of the base and of what flows through it; the adapter is trained in float32 in any case. ``auto`` is bfloat16
-        for bases beyond a billion parameters or where float32 has no place, if the processor has instructions for it
-        and two steps of two layers take less time in it.
-    checkpointing : bool, optional
-        Compute each layer twice to save memory; by default only where memory demands it.
-    validation_share : float
-        Of the distinct rows, in (0, 0.5]: those that no step sees and the best state is chosen by.
-    evaluations : int
-        How often the held-out rows are measured at most, beside start and end.
-    save_minutes : float
-        Between two checkpoints.
-    save_steps : int, optional
-        A checkpoint every so many steps as well.
-    threads : int, optional
-        Of torch; by default what OMP_NUM_THREADS says, else one for each physical core that the process may use.
-
     Raises
     ------
     UsageError
         With every value that cannot work.
     """
 
-    epochs: int | None = None
-    steps: int | None = None
-    minutes: float | None = None
-    rank: int | None = None
-    alpha: float | None = None
-    targets: tuple[str, ...] | None = None
-    top_layers: int | None = None
-    learning_rate: float | None = None
-    batch_size: int | None = None
-    micro_batch_size: int | None = None
-    dropout: float = 0.0
-    weight_decay: float = 0.0
-    warmup_steps: int = 20
-    max_gradient_norm: float = 1.0
-    max_length: int = 1024
-    seed: int = 0
-    precision: str = "auto"
-    checkpointing: bool | None = None
-    validation_share: float = 0.1
-    evaluations: int = 20
-    save_minutes: float = 5.0
-    save_steps: int | None = None
-    threads: int | None = None
+    epochs: int | None = setting(None, "Passes over the rows; 3 unless steps or minutes are given.", metavar="N")
+    steps: int | None = setting(None, "Steps of AdamW at most.", metavar="N")
+    minutes: float | None = setting(
+        None, "Wall time of the training at most, kept within one step; the learning rate falls with the time then.",
+        metavar="M",
+    )  # fmt: skip
+    rank: int | None = setting(
+        None, "Rank; by default that of the adapter, 8 from scratch. A smaller one cuts the adapter (best "
+        "approximation of its update), a larger one adds directions that start at zero.", metavar="R",
+    )  # fmt: skip
+    alpha: float | None = setting(None, "Scaling times rank; twice the rank by default.", metavar="A")
+    targets: tuple[str, ...] | None = setting(
+        None, "Layers to adapt, by the last parts of their names, as q_proj,v_proj, or all-linear; by default the "
+        "adapter's, all from scratch.", metavar="NAMES",
+    )  # fmt: skip
+    top_layers: int | None = setting(
+        None, "Adapt the N uppermost layers alone; by default all. What those below make of a row is computed once and "
+        "kept if there is memory: quicker.", metavar="N",
+    )  # fmt: skip
+    learning_rate: float | None = setting(
+        None, "Learning rate of AdamW; by default 5e-4 (2000 / width)^0.781: 2.9e-4 for a base of 7B.", metavar="X"
+    )
+    batch_size: int | None = setting(
+        None, "Rows per step; by default a sixteenth of the rows, from 4 to 8.", metavar="N"
+    )
+    micro_batch_size: int | None = setting(
+        None, "Rows in memory at once, with the gradient of the whole batch; by default as many as run well.",
+        metavar="N",
+    )  # fmt: skip
+    dropout: float = setting(0.0, "Dropout on the input of the adapter, in [0, 1).", metavar="P")
+    weight_decay: float = setting(0.0, "Weight decay of AdamW.", metavar="X")
+    warmup_steps: int = setting(20, "Steps in which the learning rate rises, at most a tenth of all.", metavar="N")
+    max_gradient_norm: float = setting(1.0, "Norm to which a longer gradient is clipped.", metavar="X")
+    max_length: int = setting(1024, "Tokens per row; a longer prompt loses its beginning.", metavar="N")
+    seed: int = setting(0, "Seed of the first A, of the order of the rows, and of dropout.", metavar="N")
+    precision: str = setting(
+        "auto", "Precision of the base: float32, bfloat16, or auto, which measures where both are possible. The "
+        "adapter is trained in float32 in any case.", metavar="NAME",
+    )  # fmt: skip
+    checkpointing: bool | None = setting(
+        None, "Compute layers twice to save memory; by default only where memory demands it.",
+        flag="--checkpointing/--no-checkpointing",
+    )  # fmt: skip
+    validation_share: float = setting(
+        0.1, "Share of the distinct rows, in (0, 0.5], that no step sees and the best state is chosen by.", metavar="S"
+    )
+    evaluations: int = setting(20, "Measurements of the held-out rows at most, beside start and end.", metavar="N")
+    save_minutes: float = setting(5.0, "Minutes between two checkpoints.", metavar="M")
+    save_steps: int | None = setting(None, "Steps between two checkpoints, beside the time.", metavar="N")
+    threads: int | None = setting(
+        None,
+        "Threads of torch; by default what OMP_NUM_THREADS says, else the physical cores that may be used.",
+        metavar="N",
+    )
 
     def __post_init__(self) -> None:
         problems = []
