@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+import re
+
+#: Characters that a terminal obeys instead of showing: C0 and C1 controls, marks that reorder text, halves of surrogate
+#: pairs. Line feed and tab are text.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal shows and does not obey: what controls it is written as in JSON, e.g. ``\\u001b``.
+
+    Names, licences and paths come from files that others wrote; whatever of them is printed passes through here.
+    """
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def markdown(text: object) -> str:
+    """Return a text on one line that Markdown shows as it is: no link, image, HTML, table cell or heading comes of it.
+
+    An underscore inside a word is left alone, as it means nothing there.
+    """
+    line = printable(" ".join(str(text).split()))
+    return re.sub(r"[\\`*\[\]<>|~]|&(?=#?\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[#+-]", r"\\\g<0>", line)
+
 
 class LorametaError(Exception):
     """Something failed that the caller may want to catch; the command line ends with `exit_code`."""
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(one) if isinstance(one, str) else one for one in args))
 
 
 class UsageError(LorametaError, ValueError):
@@ -38,6 +64,9 @@ class MissingExtraError(LorametaError, ImportError):
 
 class LorametaWarning(UserWarning):
     """Something works, but less well than the caller may expect; shown once by Python's warning filter."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(one) if isinstance(one, str) else one for one in args))
 
 
 def violations(errors: list[str], heading: str, remedy: str = "") -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorameta.adapter import licences
 from lorameta.adapter.training_card import refined
+from lorameta.errors import markdown, printable
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
@@ -36,11 +37,11 @@ def card(adapter: Adapter, *, run: Mapping[str, str] | None = None) -> str:
     str
         The same adapter gives the same text.
     """
-    base = _quoted(adapter.base_model)
+    base = _quoted(printable(adapter.base_model))
     size = f"rank {adapter.rank}, {len(adapter.modules)} modules, {adapter.num_parameters:,} parameters"
-    revision = f", revision {adapter.base_revision}" if adapter.base_revision else ""
+    revision = f", revision {markdown(adapter.base_revision)}" if adapter.base_revision else ""
     lines = ["---", *_front_matter(adapter), "---", "", "# LoRA adapter", ""]
-    lines += [f"For the base model {base}{revision}: {size}.", ""]
+    lines += [f"For the base model {markdown(base)}{revision}: {size}.", ""]
     if adapter.weights:
         lines += [*_made(adapter), *_sources(adapter), *_licences(adapter)]
     if "refinement" in adapter.report:
@@ -95,7 +96,7 @@ def _made(adapter: Adapter) -> list[str]:
     ]
     facts = {
         "rows of the dataset": report.get("rows"),
-        "bank": report.get("bank"),
+        "bank": report.get("bank") and markdown(report["bank"]),
         "distance": report.get("distance"),
         "operator": report.get("operator") and ", ".join(_settings(report)),
         "largest weights kept": report.get("top_k"),
@@ -105,7 +106,7 @@ def _made(adapter: Adapter) -> list[str]:
     if outside := report.get("outside"):
         facts["dataset covered by the bank"] = "no, it lies outside" if outside.get("outside") else "yes"
         facts["nearest adapter"] = (
-            f"{outside['nearest']}, at {outside['distance']:g} ({outside['typical']:g} is typical)"
+            f"{markdown(outside['nearest'])}, at {outside['distance']:g} ({outside['typical']:g} is typical)"
         )
         facts["share of the bank's datasets that lie as far out"] = f"{outside['p_value']:.3f}"
     if errors := list(report.get("truncation_error", {}).values()):
@@ -126,7 +127,7 @@ def _absent(absent: Mapping[str, list[str]]) -> Iterator[str]:
     yield f"- modules that {len(absent)} of the adapters do not change, counted as zero there:"
     for name, modules in sorted(absent.items())[:NAMED]:
         more = f" and {len(modules) - NAMED} more" if len(modules) > NAMED else ""
-        yield f"  - {name}: {', '.join(modules[:NAMED])}{more}"
+        yield f"  - {markdown(name)}: {markdown(', '.join(modules[:NAMED]))}{more}"
     if len(absent) > NAMED:
         yield f"  - and {len(absent) - NAMED} adapters more"
 
@@ -147,7 +148,7 @@ def _sources(adapter: Adapter) -> list[str]:
             licence = f"rows: {licence or 'none said'}; adapter: {hub['licence']}"
         shown = f"{name} ({hub['repo']})" if hub.get("repo") else name
         cells = [shown, f"{weight:.6f}", distance, place, licence]
-        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+        lines.append("| " + " | ".join(markdown(cell) for cell in cells) + " |")
     if len(ranked) > SHOWN:
         rest = sum(weight for _, weight in ranked[SHOWN:])
         lines.append(f"\nand {len(ranked) - SHOWN} more with a weight of {rest:.6f} in all.")
@@ -170,14 +171,14 @@ def _licences(adapter: Adapter) -> list[str]:
         names = parts[key]
         weight = sum(adapter.weights[name] for name in names)
         count = f"{len(names)} adapter{'s' * (len(names) > 1)}"
-        lines.append(f"- {found[key].obligation().removesuffix('.')} ({count}, weight {weight:.4f})")
+        lines.append(f"- {markdown(found[key].obligation().removesuffix('.'))} ({count}, weight {weight:.4f})")
     lines.append("")
     against = licences.conflicts(found.values())
     if against:
-        lines += ["These do not go together:", "", *(f"- {sentence}" for sentence in against), ""]
+        lines += ["These do not go together:", "", *(f"- {markdown(sentence)}" for sentence in against), ""]
     elif len(found) > 1:
         lines += ["None of them is known to stand against another.", ""]
-    lines += [f"- {sentence}" for sentence in licences.doubts(found.values())]
+    lines += [f"- {markdown(sentence)}" for sentence in licences.doubts(found.values())]
     return [*lines, *([""] if lines[-1] else []), licences.NOTE, ""]
 
 
@@ -198,7 +199,3 @@ def _on_hub(base: str) -> bool:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)  # a JSON string is a YAML string
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")

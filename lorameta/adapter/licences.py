@@ -23,6 +23,8 @@ NON_COMMERCIAL = "non-commercial"
 NO_DERIVATIVES = "no-derivatives"
 RESTRICTED = "restricted"
 UNKNOWN = "unknown"
+#: Characters of a licence that are read; what is longer names none.
+LONGEST = 500
 #: What a duty asks for, in the order in which it is said.
 DUTIES = {
     CREDIT: "give credit, with a link to the licence, and say what was changed",
@@ -150,7 +152,7 @@ def parse(text: str) -> tuple[Licence, ...]:
     tuple of Licence
         At least one; what is not known has the duty ``unknown`` and the words as its id.
     """
-    remark = re.sub(r"\([^()]*\)", " ", text or "")
+    remark = re.sub(r"\([^()]*\)", " ", " ".join((text or "")[:LONGEST].split()))
     remark = re.sub(r"(?i),\s*(?=version|v\.? ?\d|any purpose)", " ", remark)
     found: dict[str, Licence] = {}
     parts = [part for part in re.split(r"\s+and\s+|\s+AND\s+|[,;+&]\s+", remark) if part.strip()]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorameta.bank.garbage import STAGING, delete_expired, named_by, retire
-from lorameta.bank.lock import locked, work_folder
+from lorameta.bank.lock import clear_work, locked, work_folder
 from lorameta.bank.manifest import MANIFEST, inside, parse_manifest
 from lorameta.bank.records import Manifest, parse
 from lorameta.errors import BankError, LorametaError, violations
@@ -114,14 +114,12 @@ def staging(root: Path) -> Iterator[Path]:
 
     Nothing in it is part of the bank. See :attr:`Change.moves`.
     """
-    import shutil
-
-    folder = work_folder(root) / STAGING / uuid.uuid4().hex[:12]
-    folder.mkdir(parents=True)
+    name = uuid.uuid4().hex[:12]
+    folder = work_folder(root, STAGING, name)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        clear_work(root, STAGING, name)
 
 
 def free_path(root: Path, manifest: Manifest | None, id: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import time
@@ -16,11 +17,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lorameta.adapter import peft_format
-from lorameta.bank.lock import WORK, work_folder
+from lorameta.bank.lock import WORK, clear_work, has_work, work_folder
 from lorameta.bank.records import Manifest, unsafe_path
 from lorameta.files.atomic import STALE_AFTER, write_file
+from lorameta.files.links import read_below
 
 JOURNAL = "retired.json"
+#: Bytes of the journal that are read at most.
+MAX_JOURNAL = 1 << 24
 #: Folder for files that are about to be moved into the bank; each writer has one of its own in it.
 STAGING = "staging"
 _OURS = re.compile(r"(summaries-|shards/)[0-9a-f]{16}\.safetensors")
@@ -65,10 +69,18 @@ def delete_expired(root: Path, manifest: Manifest) -> None:
             del left[relative]
     if left != journal:
         _write(root, left)
-    for folder in (root / WORK / STAGING).glob("*"):
-        newest = max((path.stat().st_mtime for path in (folder, *folder.rglob("*")) if path.exists()), default=now)
-        if now - newest > STALE_AFTER:
-            shutil.rmtree(folder, ignore_errors=True)
+    if has_work(root, STAGING):
+        for folder in (root / WORK / STAGING).iterdir():
+            if now - _newest(folder) > STALE_AFTER:
+                clear_work(root, STAGING, folder.name)
+
+
+def _newest(folder: Path) -> float:
+    """When something in a directory was changed last; links are not followed."""
+    times = [os.lstat(folder).st_mtime]
+    for place, folders, files in os.walk(folder):
+        times += [os.lstat(Path(place, name)).st_mtime for name in (*folders, *files)]
+    return max(times)
 
 
 def _deletable(root: Path, relative: str) -> bool:
@@ -89,8 +101,8 @@ def _delete(path: Path) -> bool:
 
 def _read(root: Path) -> dict[str, float]:
     try:
-        content = json.loads((root / WORK / JOURNAL).read_bytes())
-    except (OSError, ValueError):
+        content = json.loads(read_below(root, f"{WORK}/{JOURNAL}", limit=MAX_JOURNAL))
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(content, dict):
         return {}

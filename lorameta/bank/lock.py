@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lorameta.errors import LorametaError, LorametaWarning
+from lorameta.files.links import link_in, own_folder, reason, remove_folder
 
 #: Directory inside a bank for what is no part of it: the lock, what waits to be deleted, work that can be resumed.
 WORK = ".lorameta"
@@ -18,14 +19,22 @@ SAY_AFTER, GIVE_UP_AFTER = 1.0, 3600.0
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
-def work_folder(root: Path) -> Path:
-    """The hidden directory for work in progress of a bank, made if need be."""
-    folder = root / WORK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LorametaError(f"cannot write to {root}: {error.strerror or error}; nothing was changed") from error
-    return folder
+def work_folder(root: Path, *parts: str) -> Path:
+    """Return the hidden directory for work in progress of a bank, or one below it, made if need be.
+
+    It may have come with a bank from elsewhere, so no part of it may be a link (LorametaError).
+    """
+    return own_folder(root, WORK, *parts)
+
+
+def has_work(root: Path, *parts: str) -> bool:
+    """Whether such a directory is there, and is no link."""
+    return link_in(root, WORK, *parts) is None and root.joinpath(WORK, *parts).is_dir()
+
+
+def clear_work(root: Path, *parts: str) -> None:
+    """Delete such a directory; a link, or what is behind one, is left alone."""
+    remove_folder(root, WORK, *parts)
 
 
 @contextmanager
@@ -55,7 +64,11 @@ def locked(root: Path, *, timeout: float = GIVE_UP_AFTER, name: str = "lock") ->
     from filelock import FileLock, Timeout
 
     # fallback_to_soft: a lock file that a killed process leaves behind would stop every later writer.
-    lock = FileLock(work_folder(root) / name, fallback_to_soft=False)
+    *folders, file = name.split("/")
+    place = work_folder(root, *folders) / file
+    if link_in(root, WORK, *name.split("/")) is not None:
+        raise LorametaError(f"{place} is a link; links are not followed in a bank's work folder: delete it")
+    lock = FileLock(place, fallback_to_soft=False)
     held = True
     try:
         try:
@@ -70,7 +83,7 @@ def locked(root: Path, *, timeout: float = GIVE_UP_AFTER, name: str = "lock") ->
         held = False
     except OSError as error:
         if error.errno not in _NO_LOCKS:
-            raise LorametaError(f"cannot write to {root}: {error.strerror or error}; nothing was changed") from error
+            raise LorametaError(f"cannot write to {root}: {reason(error)}; nothing was changed") from error
         held = False
     try:
         yield held

@@ -13,6 +13,8 @@ from typing import Any
 FORMATS = (1, 2)
 #: Length of an id at most.
 MAX_ID = 128
+#: Bytes of one part of a path, and parts, at most: what every file system takes.
+MAX_PART, MAX_PARTS = 200, 16
 _ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ID - 1}}}")
 _SHA = re.compile(r"[0-9a-f]{64}")
 _SHARD = re.compile(r"shards/(?P<begin>[0-9a-f]{16})\.safetensors")
@@ -209,7 +211,15 @@ def unsafe_path(path: str) -> list[str]:
     """What is wrong with a path that must lead to a file of the bank."""
     parts = PurePosixPath(path).parts
     if not path or "\\" in path or "\0" in path or ":" in path or path.startswith("/") or {"..", "~"} & set(parts):
-        return [f"the path {path!r} leads out of the bank; it must be relative, with '/', without '..'"]
+        return [f"the path {path[:200]!r} leads out of the bank; it must be relative, with '/', without '..'"]
+    if any(part.startswith(".") for part in path.split("/")):
+        return [f"the path {path[:200]!r} is hidden; no part of it may begin with '.'"]
+    try:
+        longest = max(len(part.encode()) for part in parts)
+    except UnicodeEncodeError:
+        return [f"the path {path[:200]!r} is no text that every system can write"]
+    if longest > MAX_PART or len(parts) > MAX_PARTS:
+        return [f"the path {path[:40]!r}... is too long; a name has at most {MAX_PART} bytes"]
     return []
 
 

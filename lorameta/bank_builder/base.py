@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lorameta.bank.hub.contents import BASE_SUFFIXES, TOKENIZER_FILES
 from lorameta.bank.records import BaseRecord
-from lorameta.bank_builder.copying import copy_file
+from lorameta.bank_builder.copying import copy_file, keep_only
 from lorameta.errors import BankError, UsageError
+from lorameta.files.links import file_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-#: What a base is made of. Pickled weights are not carried along.
-_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+_FILES = tuple(f"*{suffix}" for suffix in BASE_SUFFIXES)
 
 
 @dataclass
@@ -111,7 +110,7 @@ def stage(base: Base, root: Path, folder: Path, *, link: bool = False) -> dict[s
         moves["base"] = folder / "base"
     holds = base.directory if carried or own else None
     if base.tokenizer is not None and (holds is None or not (holds / "tokenizer.json").is_file()):
-        files = [base.tokenizer / name for name in _TOKENIZER_FILES if (base.tokenizer / name).is_file()]
+        files = [base.tokenizer / name for name in TOKENIZER_FILES if (base.tokenizer / name).is_file()]
         _copy(files, folder / "tokenizer", False)
         moves["tokenizer"] = folder / "tokenizer"
     return moves
@@ -120,11 +119,9 @@ def stage(base: Base, root: Path, folder: Path, *, link: bool = False) -> dict[s
 def _copy(files: list[Path], target: Path, link: bool) -> None:
     """Copy files that are not there already, whole and unchanged, from a run before."""
     target.mkdir(parents=True, exist_ok=True)
-    for path in target.iterdir():
-        if path.name not in {file.name for file in files}:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    keep_only(target, {file.name for file in files})
     for file in files:
-        copy_file(file, target / file.name, link=link, reuse=True)
+        copy_file(file_of(file.parent, file.name), target / file.name, link=link, reuse=True)
 
 
 def _name_of(base: Path, said: Iterable[str]) -> str | None:

@@ -6,10 +6,12 @@ import contextlib
 import os
 import shutil
 import uuid
+from collections.abc import Container
 from pathlib import Path
 
 from lorameta.adapter import peft_format
 from lorameta.errors import LorametaError
+from lorameta.files.links import file_of, reason
 
 #: What is taken from a PEFT directory: the card names the licence.
 FILES = (peft_format.CONFIG, peft_format.WEIGHTS, peft_format.CARD)
@@ -21,7 +23,7 @@ def copy_file(source: Path, target: Path, *, link: bool = False, reuse: bool = F
     Parameters
     ----------
     source, target : Path
-        Symbolic links are followed; the directory of `target` must be there.
+        `source` is no link (see :func:`lorameta.files.links.file_of`); the directory of `target` must be there.
     link : bool
         Make a hard link where the file system can. Then whoever writes *into* the source changes the bank as well;
         whoever replaces it does not.
@@ -33,7 +35,6 @@ def copy_file(source: Path, target: Path, *, link: bool = False, reuse: bool = F
     LorametaError
         It cannot be written.
     """
-    source = source.resolve()
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         if reuse and target.is_file() and _same(source, target):
@@ -46,11 +47,12 @@ def copy_file(source: Path, target: Path, *, link: bool = False, reuse: bool = F
         shutil.copyfile(source, fresh)
         with fresh.open("r+b") as file:
             os.fsync(file.fileno())
-        shutil.copystat(source, fresh)
-        fresh.chmod(0o644)
+        stat = source.lstat()
+        # The time tells a later run that it is the same file; the mode is what the umask makes it.
+        os.utime(fresh, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         fresh.replace(target)
     except OSError as error:
-        raise LorametaError(f"cannot copy {source} to {target}: {error.strerror or error}") from error
+        raise LorametaError(f"cannot copy {source} to {target}: {reason(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
@@ -58,12 +60,22 @@ def copy_file(source: Path, target: Path, *, link: bool = False, reuse: bool = F
 
 
 def copy_adapter(source: Path, target: Path, *, link: bool = False, reuse: bool = False) -> bool:
-    """Copy the files of a PEFT directory; returns whether bytes were copied."""
+    """Copy the files of a PEFT directory, and remove what else is in `target`; returns whether bytes were copied.
+
+    Links are followed inside the Hub's own cache only (:func:`lorameta.files.links.file_of`); BankError elsewhere.
+    """
     target.mkdir(parents=True, exist_ok=True)
-    copied = [
-        copy_file(source / name, target / name, link=link, reuse=reuse) for name in FILES if (source / name).is_file()
-    ]
+    files = {name: file_of(source, name) for name in FILES if os.path.lexists(source / name)}
+    keep_only(target, files)
+    copied = [copy_file(file, target / name, link=link, reuse=reuse) for name, file in files.items()]
     return any(copied)
+
+
+def keep_only(directory: Path, names: Container[str]) -> None:
+    """Remove whatever else is in a directory, such as the halves of files that a killed run left."""
+    for path in directory.iterdir():
+        if path.name not in names:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _same(source: Path, target: Path) -> bool:

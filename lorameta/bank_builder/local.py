@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from lorameta.adapter import peft_format
 from lorameta.bank import edit
 from lorameta.bank.counting import Counting
 from lorameta.bank.garbage import retired
-from lorameta.bank.lock import WORK, locked
+from lorameta.bank.lock import WORK, clear_work, has_work, locked, work_folder
 from lorameta.bank.manifest import MANIFEST
 from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.bank.write import hash_files
@@ -143,7 +142,7 @@ def build(
     with locked(root, name="build.lock"):
         if (root / MANIFEST).exists():
             raise UsageError(f"{root} became a bank meanwhile; add to it with: lorameta bank add")
-        work = root / WORK / "build"
+        work = work_folder(root, "build")
         _recover(root, work)
         bad: dict[str, list[str]] = {}
         with counting("taking in", len(sources), "adapters") as progress:
@@ -164,7 +163,7 @@ def build(
         if "base" in moves:
             manifest = replace(manifest, base=replace(manifest.base, sha256=hash_files(moves["base"])))
         edit.write(root, lambda old: _new(root, old, edit.Change(manifest, found, moves)))
-        shutil.rmtree(work, ignore_errors=True)
+        clear_work(root, "build")
     copied = sum(one.copied for one in taken.values())
     notes = [note for source in kept for note in taken[source.id].notes]
     if unused:
@@ -195,7 +194,7 @@ def _refuse_foreign(root: Path, base: Base) -> None:
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root} is a file; give a new directory")
     own = base.directory.relative_to(root).parts[:1] if base.directory and base.directory.is_relative_to(root) else ()
-    if root.is_dir() and not (root / WORK / "build").is_dir():
+    if root.is_dir() and not has_work(root, "build"):
         foreign = sorted(path.name for path in root.iterdir() if path.name not in (WORK, *own))
         if foreign:
             raise UsageError(f"{root} is not empty: it holds {', '.join(foreign[:5])}; give a new directory")

@@ -9,13 +9,13 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorameta.errors import LorametaError, LorametaWarning
+from lorameta.errors import LorametaError, LorametaWarning, printable
 
 if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
@@ -199,11 +199,40 @@ def quoted(value: object) -> str:
     return shlex.quote(str(value))
 
 
+def command() -> str:
+    """The command line for a card, as Markdown: of paths that only this machine has, the last part alone."""
+    words = []
+    for word in sys.argv[1:]:
+        option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        local = Path(value).is_absolute() or value.startswith("~")
+        words.append(f"{option}{equals}{Path(value).name if local else value}")
+    return "`" + printable(" ".join(shlex.join(["lorameta", *words]).split())).replace("`", "'") + "`"
+
+
+class _Plain:
+    """A text stream that shows what others wrote into names and rows, and lets none of it control the terminal."""
+
+    def __init__(self, stream: Any) -> None:
+        self.raw_stream = stream
+
+    def write(self, text: str) -> int:
+        return self.raw_stream.write(printable(text))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw_stream, name)
+
+
 def use_plain_output() -> None:
-    """Never die of a character that the terminal cannot show: datasets hold every kind of text."""
+    """Never die of a character that the terminal cannot show, nor obey one: datasets hold every kind of text."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if not isinstance(sys.stdout, _Plain):
+        sys.stdout, sys.stderr = _Plain(sys.stdout), _Plain(sys.stderr)  # type: ignore[assignment]
     warnings.showwarning = _show_warning
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -105,7 +103,7 @@ def _run() -> dict[str, str]:
 
     others = ("numpy", "safetensors", "tokenizers")
     return {
-        "Command": f"`{shlex.join(['lorameta', *sys.argv[1:]])}`",
+        "Command": common.command(),
         "Versions": ", ".join([f"lorameta {__version__}", *(f"{name} {version(name)}" for name in others)]),
         "Time": f"{common.elapsed():.1f} s",
         "Peak memory": f"{common.peak_memory()} MB",

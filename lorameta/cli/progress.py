@@ -7,10 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 DELAY = 2.0
 #: Bars that are open; while there is one, `waiting` writes nothing.
 _bars = 0
+
+
+def _terminal() -> TextIO:
+    """The standard error itself, which may move the cursor: nothing of a file that others wrote is shown here."""
+    return getattr(sys.stderr, "raw_stream", sys.stderr)
 
 
 @contextmanager
@@ -27,11 +33,11 @@ def waiting(doing: str) -> Iterator[None]:
             pause = 1.0
             if _bars:
                 continue
-            sys.stderr.write(f"\r{doing} ... {time.monotonic() - start:.0f} s")
-            sys.stderr.flush()
+            _terminal().write(f"\r{doing} ... {time.monotonic() - start:.0f} s")
+            _terminal().flush()
         if pause != DELAY:
-            sys.stderr.write("\r" + " " * (len(doing) + 16) + "\r")
-            sys.stderr.flush()
+            _terminal().write("\r" + " " * (len(doing) + 16) + "\r")
+            _terminal().flush()
 
     clock = threading.Thread(target=tick, daemon=True)
     clock.start()
@@ -50,7 +56,8 @@ def counting(doing: str, total: int, unit: str) -> Iterator[Callable[[int], obje
     global _bars
     scale = unit == "B"
     unit = unit if scale else f" {unit}"
-    with tqdm(total=total, desc=doing, unit=unit, unit_scale=scale, delay=DELAY, disable=None, leave=False) as line:
+    options = {"unit": unit, "unit_scale": scale, "delay": DELAY, "disable": None, "leave": False}
+    with tqdm(total=total, desc=doing, file=_terminal(), **options) as line:
         _bars += 1
         try:
             yield line.update

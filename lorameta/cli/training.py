@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -133,7 +131,7 @@ def write(adapter: Adapter, output: Path) -> None:
     """The adapter as a PEFT directory, with the command on its card."""
     from lorameta.adapter.card import card
 
-    run = {"Command": f"`{shlex.join(['lorameta', *sys.argv[1:]])}`", "Time": f"{common.elapsed():.1f} s"}
+    run = {"Command": common.command(), "Time": f"{common.elapsed():.1f} s"}
     adapter.save_pretrained(output, card=card(adapter, run=run))
 
 

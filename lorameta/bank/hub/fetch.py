@@ -8,7 +8,6 @@ be trusted, whoever was killed meanwhile.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from lorameta.adapter.peft_format import CONFIG, WEIGHTS
 from lorameta.bank.hub.client import Client, Trouble, offline
-from lorameta.bank.lock import WORK, locked
+from lorameta.bank.lock import clear_work, locked, work_folder
 from lorameta.bank.manifest import inside
 from lorameta.bank.records import AdapterRecord
 from lorameta.errors import LorametaError, LorametaWarning, violations
@@ -72,7 +71,7 @@ def fetch(root: Path, records: Iterable[AdapterRecord], *, jobs: int = JOBS) -> 
         return 0
     for record in wanted:  # who was killed right after the last move left an empty folder
         if record.hub and record not in away:
-            shutil.rmtree(root / WORK / "fetch" / record.id, ignore_errors=True)
+            clear_work(root, "fetch", record.id)
     total = sum(record.bytes for record in away)
     if offline():
         heading = (
@@ -112,8 +111,7 @@ def fetch(root: Path, records: Iterable[AdapterRecord], *, jobs: int = JOBS) -> 
 
 
 def _fetch(client: Client, root: Path, record: AdapterRecord) -> None:
-    folder = root / WORK / "fetch" / record.id
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = work_folder(root, "fetch", record.id)
     with locked(root, name=f"fetch/{record.id}.lock"):
         if not is_away(root, record):
             return  # another process was quicker
@@ -129,7 +127,7 @@ def _fetch(client: Client, root: Path, record: AdapterRecord) -> None:
                 found.replace(place / name)
             except OSError as error:
                 raise LorametaError(f"cannot write {place / name}: {error.strerror or error}") from error
-    shutil.rmtree(folder, ignore_errors=True)
+    clear_work(root, "fetch", record.id)
 
 
 def _verified(client: Client, record: AdapterRecord, file: str, digest: str, folder: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -14,18 +13,17 @@ from lorameta.bank import edit
 from lorameta.bank.counting import Counting
 from lorameta.bank.garbage import retired
 from lorameta.bank.hub.client import Client
+from lorameta.bank.hub.contents import FILES, foreign_base, is_extra, is_summaries
 from lorameta.bank.locate import cached_bank, require_hub_id
-from lorameta.bank.lock import WORK, locked
+from lorameta.bank.lock import WORK, clear_work, has_work, locked, work_folder
 from lorameta.bank.manifest import MANIFEST, parse_manifest, read_manifest
-from lorameta.bank.records import Manifest, unsafe_path
-from lorameta.errors import BankError, UsageError
+from lorameta.bank.records import Manifest
+from lorameta.errors import BankError, UsageError, violations
 from lorameta.files.atomic import sha256, sha256_file
+from lorameta.files.links import remove_folder
 
 if TYPE_CHECKING:
     from lorameta.encoder.summary import Summaries
-
-#: What belongs to an index beside ``bank.json``, its summaries and its base: tokenizer, and what was fitted to it.
-FOLDERS, FILES = ("tokenizer", "operators"), ("leave_one_out.json",)
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def pull(
     if MANIFEST not in files:
         raise BankError(f"{repo} is no bank: it has no {MANIFEST}; banks are published with: lorameta bank push")
     with locked(root, name="build.lock"):
-        folder = root / WORK / "pull" / info.sha
+        folder = work_folder(root, "pull", str(info.sha))
         data = client.download(info.id, MANIFEST, folder, revision=info.sha).read_bytes()
         manifest = _located(parse_manifest(folder, data), info.id, info.sha, root, before)
         wanted = _wanted(manifest, files)
@@ -107,7 +105,7 @@ def pull(
         summaries = _verified(folder, manifest)
         moves = _moves(root, folder, manifest, before)
         edit.write(root, lambda now: _new(root, now, before, edit.Change(manifest, summaries, moves)))
-        shutil.rmtree(root / WORK / "pull", ignore_errors=True)
+        clear_work(root, "pull")
     size = sum(files.get(name, 0) for name in (MANIFEST, *wanted))
     return Pulled(root, info.id, info.sha, len(manifest.adapters), size)
 
@@ -125,7 +123,7 @@ def _before(root: Path, repo: str) -> Manifest | None:
             raise UsageError(f"to the bank in {root} was added {added}; give a new directory")
         return before
     foreign = sorted(path.name for path in root.iterdir() if path.name != WORK) if root.is_dir() else []
-    if foreign and not (root / WORK / "pull").is_dir():
+    if foreign and not has_work(root, "pull"):
         raise UsageError(f"{root} is not empty: it holds {', '.join(foreign[:5])}; give a new directory")
     return None
 
@@ -136,6 +134,11 @@ def _located(manifest: Manifest, repo: str, revision: str, root: Path, before: M
     Adapters that the bank brought along itself are in its own repository, at this commit. Those that are here already,
     the same as before, stay where they are; others go where nothing is.
     """
+    refused = foreign_base(manifest.base)
+    if not is_summaries(manifest.summaries["file"]):
+        refused.append(f"its summaries are called {manifest.summaries['file']!r}")
+    if refused:
+        raise BankError(violations(refused, f"{repo} was not pulled:", "Ask who published the bank."))
     if stacked := [record.id for record in manifest.adapters if record.shard]:
         raise BankError(f"{repo} was pushed with shards ({len(stacked)} adapters), which cannot be fetched one by one")
     known = {record.id: record for record in before.adapters} if before else {}
@@ -157,11 +160,10 @@ def _located(manifest: Manifest, repo: str, revision: str, root: Path, before: M
 
 
 def _wanted(manifest: Manifest, files: dict[str, int]) -> list[str]:
-    """The files of the index, bar ``bank.json``."""
+    """The files of the index, bar ``bank.json``: those of the lists in :mod:`lorameta.bank.hub.contents` alone."""
     base = [f"{manifest.base.model}/{file}" for file in manifest.base.sha256]
-    others = [name for name in files if name in FILES or name.partition("/")[0] in FOLDERS]
-    wanted = dict.fromkeys([manifest.summaries["file"], *base, *sorted(others)])
-    return [name for name in wanted if name in files and not unsafe_path(name)]
+    wanted = dict.fromkeys([manifest.summaries["file"], *base, *sorted(filter(is_extra, files))])
+    return [name for name in wanted if name in files]
 
 
 def _verified(folder: Path, manifest: Manifest) -> Summaries:
@@ -190,7 +192,7 @@ def _moves(root: Path, folder: Path, manifest: Manifest, before: Manifest | None
             continue
         if before is None:
             if name in retired(root):
-                shutil.rmtree(root / name, ignore_errors=True)  # of a run that was killed at its very end
+                remove_folder(root, *name.split("/"))  # of a run that was killed at its very end
         elif before.base != manifest.base:
             raise UsageError("the published bank has another base or tokenizer by now; pull it into a new directory")
         if not (root / name).exists():

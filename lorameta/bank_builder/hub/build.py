@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -16,7 +15,7 @@ from lorameta.bank.counting import Counting
 from lorameta.bank.garbage import retired
 from lorameta.bank.hub.client import Client, Trouble
 from lorameta.bank.hub.presets import Collection, Member
-from lorameta.bank.lock import WORK, locked
+from lorameta.bank.lock import WORK, clear_work, has_work, locked, work_folder
 from lorameta.bank.manifest import MANIFEST, read_manifest
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
 from lorameta.bank_builder.hub.adapters import look
@@ -25,6 +24,7 @@ from lorameta.bank_builder.hub.state import State, States
 from lorameta.bank_builder.hub.tokenizer import find_tokenizer
 from lorameta.bank_builder.summarise import Summariser
 from lorameta.errors import BankError, LorametaError, UsageError, violations
+from lorameta.files.links import remove_folder
 
 if TYPE_CHECKING:
     from lorameta.encoder import Summaries
@@ -155,9 +155,9 @@ def build(
     record = BaseRecord(base, revision=revision)
     client = client or Client("making a bank out of adapters on the Hub")
     with locked(root, name="build.lock"):
-        folder = root / WORK / "hub"
+        folder = work_folder(root, "hub")
         if old is None and "tokenizer" in retired(root):
-            shutil.rmtree(root / "tokenizer", ignore_errors=True)  # of a run that was killed at its very end
+            remove_folder(root, "tokenizer")  # of a run that was killed at its very end
         tokens = root / "tokenizer" if old else find_tokenizer(client, tokenizer or base, folder, revision)
         with_sentences = sentences if old is None else "sentence" in old.encoders
         parts = ("tokens", "sentence") if with_sentences else ("tokens",)
@@ -175,7 +175,7 @@ def build(
         manifest, summaries = _manifest(root, collection, work, old, wanted, found, left_out, name)
         moves = {} if old else {"tokenizer": tokens}
         edit.write(root, lambda now: _new(root, now, old, edit.Change(manifest, summaries, moves)))
-        shutil.rmtree(folder, ignore_errors=True)
+        clear_work(root, "hub")
     taken = [state for id, state in found.items() if id not in left_out]
     renamed = {was: now for state in taken for was, now in state.renamed.items()}
     notes = tuple(note for state in taken for note in state.notes)
@@ -194,7 +194,7 @@ def _old(root: Path, collection: Collection, base: str) -> Manifest | None:
             raise UsageError(f"{root} is a bank already, and not one of this collection; give a new directory")
         return old
     foreign = sorted(path.name for path in root.iterdir() if path.name != WORK)
-    if foreign and not (root / WORK / "hub").is_dir():
+    if foreign and not has_work(root, "hub"):
         raise UsageError(f"{root} is not empty: it holds {', '.join(foreign[:5])}; give a new directory")
     return None
 

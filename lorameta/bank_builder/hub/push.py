@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -11,14 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from lorameta.adapter import peft_format
 from lorameta.bank.hub.client import Client
-from lorameta.bank.hub.pull import FILES, FOLDERS
+from lorameta.bank.hub.contents import FILES, FOLDERS, is_extra
 from lorameta.bank.locate import require_hub_id
-from lorameta.bank.manifest import MANIFEST, inside
+from lorameta.bank.manifest import MANIFEST
 from lorameta.bank.records import Manifest
 from lorameta.errors import BankError, UsageError, violations
+from lorameta.files.links import file_of, opened, reason
 
 if TYPE_CHECKING:
     from lorameta.bank.bank import AdapterBank
+
+
+#: Files up to this size are read when they are looked at; larger ones are read when they are sent.
+IN_MEMORY = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,12 @@ def push_bank(bank: AdapterBank, repo: str, *, private: bool | None = None, clie
     files[peft_format.CARD] = _card(manifest, repo).encode()
     names = [manifest.summaries["file"], *(f"{manifest.base.model}/{file}" for file in manifest.base.sha256), *FILES]
     for folder in FOLDERS:
-        names += [path.relative_to(bank.path).as_posix() for path in sorted((bank.path / folder).glob("*"))]
+        found = (path.relative_to(bank.path).as_posix() for path in sorted((bank.path / folder).glob("*")))
+        names += filter(is_extra, found)
     for record in manifest.adapters:
         if not record.hub:
             names += [f"{record.path}/{file}" for file in (peft_format.CONFIG, peft_format.WEIGHTS, peft_format.CARD)]
-    files |= {name: inside(bank.path, name) for name in names if (bank.path / name).is_file()}
+    files |= {name: _content(bank.path, name) for name in names if os.path.lexists(bank.path / name)}
     return _push(client or Client("pushing a bank"), repo, files, private, f"Bank {manifest.name}", own=_is_own)
 
 
@@ -124,10 +131,14 @@ def push_adapter(
     if problems or found.settings is None:
         raise BankError(violations(problems, f"{root} was not pushed:"))
     said = found.settings.base_model
+    names = (peft_format.CONFIG, peft_format.WEIGHTS, peft_format.CARD)
     files: dict[str, Path | bytes] = {
-        name: root / name for name in (peft_format.CONFIG, peft_format.WEIGHTS, peft_format.CARD)
+        name: _content(home.parent, home.name)
+        for name in names
+        if os.path.lexists(root / name)
+        for home in [file_of(root, name)]
     }
-    if not (root / peft_format.CARD).is_file():
+    if peft_format.CARD not in files:
         from lorameta.adapter import Adapter
         from lorameta.adapter.card import card
 
@@ -140,13 +151,28 @@ def push_adapter(
     if base is not None and base != said:
         from lorameta.adapter.card import renamed_base
 
-        content = json.loads((root / peft_format.CONFIG).read_text(encoding="utf-8-sig"))
+        content = json.loads(_text(files[peft_format.CONFIG]))
         content["base_model_name_or_path"] = base
         files[peft_format.CONFIG] = (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-        card_now = files[peft_format.CARD]
-        text = card_now.decode() if isinstance(card_now, bytes) else card_now.read_text(encoding="utf-8")
-        files[peft_format.CARD] = renamed_base(text, said, base).encode()
+        files[peft_format.CARD] = renamed_base(_text(files[peft_format.CARD]), said, base).encode()
     return _push(client or Client("pushing an adapter"), repo, files, private, "Adapter made with lorameta")
+
+
+def _content(root: Path, name: str) -> Path | bytes:
+    """What is sent of a file: its bytes, read without following a link; of a large one the path, once it is no link."""
+    try:
+        with opened(root, name) as descriptor:
+            if os.fstat(descriptor).st_size > IN_MEMORY:
+                return root / name
+            with os.fdopen(os.dup(descriptor), "rb") as file:
+                return file.read()
+    except OSError as error:
+        raise BankError(f"{root / name} cannot be read: {reason(error)}") from error
+
+
+def _text(content: Path | bytes) -> str:
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    return data.decode("utf-8-sig", errors="replace")
 
 
 def _published(bank: AdapterBank) -> Manifest:

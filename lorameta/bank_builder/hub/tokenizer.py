@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 from lorameta.bank.hub.client import Client, Trouble
+from lorameta.bank.hub.contents import TOKENIZER_FILES
 from lorameta.bank.locate import hub_id
 from lorameta.errors import BankError, UsageError
+from lorameta.files.links import file_of
 
 #: What is carried along, if it is there; only the first is needed.
-FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+FILES = TOKENIZER_FILES
 
 
 def find_tokenizer(client: Client, place: str, folder: Path, revision: str | None = None) -> Path:
@@ -35,18 +37,18 @@ def find_tokenizer(client: Client, place: str, folder: Path, revision: str | Non
     if local.is_dir():
         if not (local / FILES[0]).is_file():
             raise UsageError(f"--tokenizer: there is no {local / FILES[0]}")
-        found = [local / name for name in FILES if (local / name).is_file()]
+        found = {name: file_of(local, name) for name in FILES if (local / name).is_file()}
     else:
         if hub_id(place) is None:
             raise UsageError(f"--tokenizer: there is no directory {place}, and it is no id of the Hub either")
         found = _download(client, place, folder / "files" / "tokenizer", revision)
     target.mkdir(parents=True, exist_ok=True)
-    for path in found:
-        shutil.copyfile(path, target / path.name)
+    for name, path in found.items():
+        shutil.copyfile(path, target / name)
     return target
 
 
-def _download(client: Client, repo: str, folder: Path, revision: str | None) -> list[Path]:
+def _download(client: Client, repo: str, folder: Path, revision: str | None) -> dict[str, Path]:
     try:
         info = client.model(repo, revision, files=False)
         names = {file.rfilename for file in info.siblings or []}
@@ -54,7 +56,8 @@ def _download(client: Client, repo: str, folder: Path, revision: str | None) -> 
             raise BankError(
                 f"{repo} has no {FILES[0]}; give a directory or another repository that has it, with --tokenizer"
             )
-        return [client.download(info.id, name, folder, revision=info.sha) for name in FILES if name in names]
+        wanted = [name for name in FILES if name in names]
+        return {name: client.download(info.id, name, folder, revision=info.sha) for name in wanted}
     except Trouble as trouble:
         remedy = "or take the tokenizer from elsewhere, with --tokenizer"
         raise Trouble(f"the tokenizer of {trouble}; {remedy}", trouble.kind, trouble.wait) from trouble

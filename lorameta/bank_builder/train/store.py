@@ -65,8 +65,8 @@ class Store:
         """Make the work folder, and keep a second run out of it."""
         from filelock import FileLock, Timeout
 
-        work_folder(self.root)
-        self.folder.mkdir(exist_ok=True)
+        for parts in ((FOLDER, "adapters"), (FOLDER, "facts")):
+            work_folder(self.root, *parts)
         lock = FileLock(self.folder / "lock", fallback_to_soft=False)
         try:
             lock.acquire(timeout=0)
@@ -85,6 +85,8 @@ class Store:
 
     def keep(self, id: str, key: str, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> dict[str, Any]:
         """Keep a finished task; returns its facts as they are read back."""
+        if self.staged(id).is_symlink():
+            self.staged(id).unlink()  # nothing of ours: what is behind it stays
         content = {**facts, "key": key, "sha256": {name: sha256(data) for name, data in files.items()}}
         write_directory(self.staged(id), files)
         write_file(self.folder / "facts" / f"{id}.json", (json.dumps(content, indent=1) + "\n").encode())
