@@ -6,20 +6,16 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
+
+from lorameta.bank.names import MAX_ID, unsafe_ids, unsafe_path
+
+__all__ = ["MAX_ID", "AdapterRecord", "BaseRecord", "Manifest", "parse", "unsafe_ids", "unsafe_path"]
 
 #: Of a bank whose adapters are PEFT directories all, and of one that has shards, or weights that are on the Hub.
 FORMATS = (1, 2)
-#: Length of an id at most.
-MAX_ID = 128
-#: Bytes of one part of a path, and parts, at most: what every file system takes.
-MAX_PART, MAX_PARTS = 200, 16
-_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ID - 1}}}")
 _SHA = re.compile(r"[0-9a-f]{64}")
 _SHARD = re.compile(r"shards/(?P<begin>[0-9a-f]{16})\.safetensors")
-#: Names that Windows gives to devices; a bank must unpack there too.
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
 
 
 @dataclass(frozen=True)
@@ -190,37 +186,6 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
     if len(problems) > before:
         return None
     return Manifest(name, base_record, summaries, tuple(records), encoders, tuple(left_out), recipe, shards)
-
-
-def unsafe_ids(ids: list[str]) -> list[str]:
-    """What is wrong with a bank's ids: they become file names on any system."""
-    problems = []
-    seen: dict[str, str] = {}
-    for one in ids:
-        if not _ID.fullmatch(one) or ".." in one or one.endswith(".") or one.split(".")[0].lower() in _DEVICES:
-            problems.append(f"the id {one!r} is no safe file name; use letters, digits, '.', '_' and '-'")
-        other = seen.get(one.lower())
-        if other is not None:
-            how = "is there twice" if other == one else f"differs from {other!r} in case only"
-            problems.append(f"the id {one!r} {how}; rename one")
-        seen[one.lower()] = one
-    return problems
-
-
-def unsafe_path(path: str) -> list[str]:
-    """What is wrong with a path that must lead to a file of the bank."""
-    parts = PurePosixPath(path).parts
-    if not path or "\\" in path or "\0" in path or ":" in path or path.startswith("/") or {"..", "~"} & set(parts):
-        return [f"the path {path[:200]!r} leads out of the bank; it must be relative, with '/', without '..'"]
-    if any(part.startswith(".") for part in path.split("/")):
-        return [f"the path {path[:200]!r} is hidden; no part of it may begin with '.'"]
-    try:
-        longest = max(len(part.encode()) for part in parts)
-    except UnicodeEncodeError:
-        return [f"the path {path[:200]!r} is no text that every system can write"]
-    if longest > MAX_PART or len(parts) > MAX_PARTS:
-        return [f"the path {path[:40]!r}... is too long; a name has at most {MAX_PART} bytes"]
-    return []
 
 
 Check = tuple[Callable[[Any], bool], str, Any]
