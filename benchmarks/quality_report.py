@@ -148,7 +148,7 @@ def outside_check(bank: AdapterBank, data: Any, distance: str, p_values: np.ndar
 
     from lorameta.data import load_examples
     from lorameta.distance import distances
-    from lorameta.generate import summarise
+    from lorameta.mixing.compare import summarise
     from lorameta.mixing.novelty import LEVEL as OUTSIDE
     from lorameta.mixing.novelty import unusual
 

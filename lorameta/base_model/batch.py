@@ -82,21 +82,34 @@ def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
 
 
 def answer_losses(model: Any, ids: torch.Tensor, attention: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood in nats of every answer token, as one flat tensor.
-
-    Logits are formed at the answer's positions only: in a small model the vocabulary is most of the cost. What the
-    model makes of them behind its head (the cap of Gemma-2, the scales of Granite and Cohere) stays its own.
-    """
+    """Negative log-likelihood in nats of every answer token, as one flat tensor; see :func:`answer_logits`."""
     from torch.nn.functional import cross_entropy
 
+    logits = answer_logits(model, ids, attention, answers)
+    return cross_entropy(logits.float(), ids[:, 1:][answers[:, 1:]], reduction="none")
+
+
+def answer_logits(
+    model: Any, ids: torch.Tensor, attention: torch.Tensor, answers: torch.Tensor, **more: Any
+) -> torch.Tensor:
+    """Logits (tokens, vocabulary) at the positions that predict an answer token, rows one after the other.
+
+    Only these are formed: in a small model the vocabulary is most of the cost. What the model makes of them behind its
+    head (the cap of Gemma-2, the scales of Granite and Cohere) stays its own.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+    ids, attention, answers : torch.Tensor of shape (rows, length)
+        As of :func:`collate`; `attention` is longer where `more` has the ``past_key_values`` of a common prefix.
+    """
     wanted = answers[:, 1:]
     head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-1][wanted], *inputs[1:]))
     try:
-        logits = model(input_ids=ids, attention_mask=attention).logits
+        return model(input_ids=ids, attention_mask=attention, **more).logits
     finally:
         hook.remove()
-    return cross_entropy(logits.float(), ids[:, 1:][wanted], reduction="none")
 
 
 def decoder_of(model: Any) -> Any:

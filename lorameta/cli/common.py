@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,42 +57,6 @@ Distance = Annotated[
         "gaussian, cosine, sliced, energy, sentence_mmd (on sentence embeddings).",
     ),
 ]
-Operator = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="How weights are found: from distances by attentional, normalized, nearest, uniform, neural, once "
-        "fitted to the bank; from sentence embeddings by sparse; from losses on labelled rows by trial and search.",
-    ),
-]
-Temperature = Annotated[
-    float | None,
-    typer.Option(
-        metavar="T",
-        help="0 is the nearest adapter alone, inf the uniform average; for attentional, normalized, neural, trial.",
-    ),
-]
-TopK = Annotated[
-    int | None,
-    typer.Option("--top-k", metavar="K", help="Keep the K largest weights only; not for sparse, trial, search."),
-]
-Candidates = Annotated[
-    int | None,
-    typer.Option(
-        metavar="K", help="Let only the K nearest adapters take part; for sparse (all), trial and search (20)."
-    ),
-]
-Penalty = Annotated[
-    float | None,
-    typer.Option(metavar="L", help="Price of absolute weights; for sparse (default 0.1) and search (0.05)."),
-]
-Evaluations = Annotated[int | None, typer.Option(metavar="N", help="How many mixtures search may try (default 40).")]
-LabelledRows = Annotated[
-    int | None,
-    typer.Option(
-        "--labelled-rows", metavar="N", help="Labelled rows that trial and search measure losses on (default 16)."
-    ),
-]
 Seed = Annotated[int, typer.Option(help="Seed of the sample of embeddings, of search, and of the rows it draws.")]
 InputColumn = Annotated[
     str | None, typer.Option("--input-column", metavar="NAME", help="The column that holds the prompt.")
@@ -128,25 +92,6 @@ def flags(**options: Any) -> str:
         if (name, value) not in (("bank", EMBEDDED), ("encoding", "utf-8")):
             words += [f"--{name.replace('_', '-')}", quoted(value)]
     return "".join(f" {word}" for word in words)
-
-
-@contextlib.contextmanager
-def weighing(
-    doing: str, operator: str | None, *, evaluations: int | None, candidates: int | None
-) -> Iterator[Callable[[int], object] | None]:
-    """Progress of a call of `mix` or `generate_adapter`: a bar where the model is run, the seconds elsewhere."""
-    from lorameta.cli.progress import counting, waiting
-
-    if operator not in ("search", "trial"):
-        with waiting(doing):
-            yield None
-        return
-    from lorameta.operator.search import EVALUATIONS
-    from lorameta.operator.weigh import CANDIDATES
-
-    total = (evaluations or EVALUATIONS) if operator == "search" else (candidates or CANDIDATES)
-    with counting("trying", total, "mixtures" if operator == "search" else "adapters") as progress:
-        yield progress
 
 
 def file_size(count: int) -> str:

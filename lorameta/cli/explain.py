@@ -6,20 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from lorameta.cli import common
+from lorameta.cli import common, operators
 
 
+@operators.with_operators
 def explain(
     data: common.Data,
     bank: common.Bank = common.EMBEDDED,
     distance: common.Distance = None,
-    operator: common.Operator = None,
-    temperature: common.Temperature = None,
-    top_k: common.TopK = None,
-    candidates: common.Candidates = None,
-    penalty: common.Penalty = None,
-    evaluations: common.Evaluations = None,
-    labelled_rows: common.LabelledRows = None,
+    weighing: Any = None,
     seed: common.Seed = 0,
     input_column: common.InputColumn = None,
     output_column: common.OutputColumn = None,
@@ -33,9 +28,9 @@ def explain(
 
     Nothing is written. Options that are left out take the values that measured best; what was used is printed.
     """
-    chosen = common.given(distance=distance, operator=operator, temperature=temperature, top_k=top_k)
+    chosen = common.given(distance=distance) | weighing
     columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
-    with common.weighing("comparing", operator, evaluations=evaluations, candidates=candidates) as progress:
+    with operators.progress("comparing") as progress:
         from lorameta.generate import COMBINER, mix
 
         opened = common.open_bank(bank)
@@ -44,9 +39,6 @@ def explain(
             bank=opened,
             seed=seed,
             progress=progress,
-            operator_options=common.given(
-                candidates=candidates, penalty=penalty, evaluations=evaluations, rows=labelled_rows
-            ),
             **columns,
             **chosen,
         )
@@ -62,8 +54,5 @@ def explain(
     typer.echo(compared(report, opened.name))
     typer.echo(f"\n{weights_table(report, families, show=show)}\n")
     typer.echo(aligned([*mixture_lines(report), ("Time", f"{common.elapsed():.1f} s")]))
-    options = common.flags(
-        bank=bank, **chosen, candidates=candidates, penalty=penalty, evaluations=evaluations,
-        labelled_rows=labelled_rows, **columns,
-    )  # fmt: skip
+    options = common.flags(bank=bank, **operators.flags(chosen), **columns)
     typer.echo(f"\nTo make the adapter:\n    lorameta generate {common.quoted(data)} -o my-adapter{options}")

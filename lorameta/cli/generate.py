@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorameta.cli import common, training
+from lorameta.cli import common, operators, training
 from lorameta.cli.options import options_of
 from lorameta.errors import LorametaWarning
 from lorameta.training.options import RefineSettings
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 @options_of(RefineSettings, "refine", only=("steps", "minutes", "epochs", "learning_rate"), prefix="refine-")
+@operators.with_operators
 def generate(
     *,
     data: common.Data,
@@ -27,13 +28,7 @@ def generate(
     ],
     bank: common.Bank = common.EMBEDDED,
     distance: common.Distance = None,
-    operator: common.Operator = None,
-    temperature: common.Temperature = None,
-    top_k: common.TopK = None,
-    candidates: common.Candidates = None,
-    penalty: common.Penalty = None,
-    evaluations: common.Evaluations = None,
-    labelled_rows: common.LabelledRows = None,
+    weighing: Any = None,
     combiner: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +56,7 @@ def generate(
     """
     training.check_output(output, force)
     columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
-    with common.weighing("generating", operator, evaluations=evaluations, candidates=candidates) as progress:
+    with operators.progress("generating") as progress:
         from lorameta.adapter.card import card, conflicts
         from lorameta.generate import generate_adapter
 
@@ -72,13 +67,9 @@ def generate(
             rank=rank,
             seed=seed,
             progress=progress,
-            operator_options=common.given(
-                candidates=candidates, penalty=penalty, evaluations=evaluations, rows=labelled_rows
-            ),
             **columns,
-            **common.given(
-                distance=distance, operator=operator, temperature=temperature, top_k=top_k, combiner=combiner
-            ),
+            **weighing,
+            **common.given(distance=distance, combiner=combiner),
         )
     if refine is not None:
         adapter = training.refined(adapter, data, opened.base_model, replace(refine, seed=seed), output, columns)

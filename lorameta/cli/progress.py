@@ -49,7 +49,7 @@ def waiting(doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def counting(doing: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+def counting(doing: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
     """Show a bar that the returned function moves on; bytes ("B") as kB, MB, ..."""
     from tqdm import tqdm
 

@@ -147,7 +147,7 @@ def examine(
 
 def _mixed(records: list[AdapterRecord]) -> int:
     """How many adapters `generate` mixes by default; without a bank as many as of one on the Hub."""
-    from lorameta.generate import HUB_TOP_K
+    from lorameta.mixing.weigh import HUB_TOP_K
 
     if records and not any(record.hub for record in records):
         return len(records)

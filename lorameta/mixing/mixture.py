@@ -23,8 +23,8 @@ class Mixture:
     ids : tuple of str
         The bank's adapters, in the order of `distances` and `weights`.
     distances, weights : numpy.ndarray of shape (N,)
-        float64. The weights are non-negative and sum to 1, but for two operators: those of ``sparse`` may be negative,
-        those of ``search`` may also have another sum.
+        float64. The weights are non-negative and sum to 1, with three exceptions: those of ``sparse`` and ``search``
+        may be negative, those of ``search`` and ``stack`` may have another sum.
     rows : int
         Examples that were summarised.
     temperature : float or None
@@ -59,7 +59,7 @@ class Mixture:
 
         if asked != "auto":
             return asked
-        if OPERATORS[self.operator].needs == "rows":
+        if "rows" in OPERATORS[self.operator].needs:
             return "delta"
         return choose([adapters[name] for name, _, weight in self.ranked()[:SAMPLE] if weight != 0])
 

@@ -1,66 +1,22 @@
-"""Fitting the neural operator to a bank, and keeping what was fitted with the bank it belongs to."""
+"""Fitting the neural operator to a bank; `lorameta.operator.neural_file` keeps it there."""
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorameta.errors import BankError, UsageError
-from lorameta.files.atomic import write_file
-from lorameta.operator.neural import NeuralOperator, cross_validate, fit_neural
+from lorameta.operator.neural import cross_validate, fit_neural
+from lorameta.operator.neural_file import Fit, load, path_of, save
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
     from lorameta.bank import AdapterBank
 
-FORMAT = 1
 FOLDS = 5
-_KEY = "lorameta"
 
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """A neural operator and the bank and distance that it was fitted to.
-
-    Attributes
-    ----------
-    operator : NeuralOperator
-    distance : str
-    content_hash : str
-        ``AdapterBank.content_hash`` of the bank.
-    adapters : int
-        N, the size of the bank.
-    cross_validated : dict of str to float
-        As ``NeuralOperator.errors``, on adapters that were not fitted to; empty in banks too small for it.
-    version : str
-        Of lorameta.
-    """
-
-    operator: NeuralOperator
-    distance: str
-    content_hash: str
-    adapters: int
-    cross_validated: dict[str, float] = field(default_factory=dict)
-    version: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """All but the parameters, JSON-able."""
-        return {
-            "operator": "neural",
-            "distance": self.distance,
-            "width": self.operator.width,
-            "adapters": self.adapters,
-            "content_hash": self.content_hash,
-            "errors": dict(self.operator.errors),
-            "cross_validated": dict(self.cross_validated),
-            "version": self.version,
-        }
+__all__ = ["FOLDS", "Fit", "bank_gram", "fit", "fittable", "load", "path_of", "save"]
 
 
 def fit(
@@ -125,75 +81,6 @@ def fittable(bank: AdapterBank) -> list[str]:
     from lorameta.distance import DISTANCES
 
     return [name for name, distance in DISTANCES.items() if bank.summaries.has(distance.needs)]
-
-
-def path_of(bank: AdapterBank, distance: str) -> Path:
-    """Where the bank keeps the operator that was fitted for a distance."""
-    return bank.path / "operators" / f"neural-{distance}.safetensors"
-
-
-def save(found: Fit, bank: AdapterBank) -> Path:
-    """Keep a fitted operator with its bank: ``operators/neural-<distance>.safetensors``, written as a whole.
-
-    Raises
-    ------
-    UsageError
-        It was fitted to other adapters, or to a part of the bank: whoever opens the whole bank could not use it.
-    LorametaError
-        The file cannot be written.
-    """
-    from safetensors.numpy import save as encode
-
-    if found.content_hash != bank.content_hash or len(bank) != len(bank.manifest.adapters):
-        raise UsageError(
-            f"this operator was fitted to {found.adapters} adapters, which are not the "
-            f"{len(bank.manifest.adapters)} of the bank {bank.name}; fit it to the whole bank, or pass it on by hand: "
-            "operator_options={'fitted': ...}"
-        )
-    header = {"format": FORMAT, **found.as_dict()}
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"))
-    arrays = {name: np.ascontiguousarray(value) for name, value in found.operator.parameters.items()}
-    return write_file(path_of(bank, found.distance), encode(arrays, {_KEY: text}))
-
-
-def load(bank: AdapterBank, distance: str) -> Fit:
-    """Read the operator that was fitted to a bank for a distance.
-
-    Raises
-    ------
-    BankError
-        There is none, it is damaged, or it was fitted when the bank had other adapters; with the remedy.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    from lorameta.operator.network import shapes
-
-    path = path_of(bank, distance)
-    remedy = f"fit it with: lorameta bank fit {shlex.quote(str(bank.path))} --distance {distance}"
-    if not path.is_file():
-        raise BankError(f"the bank {bank.name} has no neural operator for the distance {distance!r}; {remedy}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {})[_KEY])
-            parameters = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
-        if header["format"] != FORMAT:
-            raise ValueError(f"format {header['format']!r}, this version of lorameta reads {FORMAT}")
-        if {name: value.shape for name, value in parameters.items()} != shapes(int(header["width"])):
-            raise ValueError("its arrays are not those of such a network")
-        if header["distance"] != distance or not all(np.isfinite(value).all() for value in parameters.values()):
-            raise ValueError("it is of another distance, or holds numbers that are not finite")
-        operator = NeuralOperator(parameters, header["errors"])
-        found = Fit(
-            operator, distance, header["content_hash"], header["adapters"], header["cross_validated"], header["version"]
-        )
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BankError(f"{path} is damaged ({error}); {remedy}") from error
-    if found.content_hash != bank.content_hash:
-        raise BankError(
-            f"{path} was fitted to {found.adapters} adapters that are not the {len(bank)} of this bank: some were "
-            f"added, changed or left out since; {remedy}"
-        )
-    return found
 
 
 class _Members(Sequence["Adapter"]):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from lorameta.operator.context import Context
 from lorameta.operator.softmin import softmin
 
 
@@ -29,3 +32,8 @@ def attentional(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarra
     "Attentional" in arXiv 2507.01806, there with T = 1.
     """
     return softmin(distances, temperature)
+
+
+def weigh(context: Context) -> tuple[np.ndarray, dict[str, Any]]:
+    """Weigh by the distances alone."""
+    return attentional(context.distances, temperature=context.temperature), {}

@@ -1,33 +1,70 @@
-"""The loss of a mixture of adapters on a few rows, as a function of its weights: what the search operator minimises."""
+"""Loss and answer logits of a mixture of adapters on a few rows, as functions of its weights."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorameta.base_model.batch import answer_losses, by_length, collate, encode_example
-from lorameta.errors import BankError, DataError, UsageError, violations
+from lorameta.errors import DataError, UsageError
+from lorameta.operator.factors import Factors
+from lorameta.operator.passes import Passes
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
+    from lorameta.base_model.load import Base
     from lorameta.data import Example
-    from lorameta.evaluate import Scorer
+
+#: Answer tokens whose logits are kept one by one, the most frequent ones; the others are summed up.
+VOCABULARY = 256
+#: In place of a logit that does not count.
+_NEVER = -1e9
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How a mixture does on the rows.
+
+    Attributes
+    ----------
+    losses : numpy.ndarray of shape (rows,)
+        Summed negative log-likelihood in nats of each row's answer tokens.
+    tokens : numpy.ndarray of shape (rows,)
+    exact : numpy.ndarray of shape (rows,), bool
+        Whether every answer token is the most likely one after those before it, so that greedy decoding gives the
+        answer and ends.
+    """
+
+    losses: np.ndarray
+    tokens: np.ndarray
+    exact: np.ndarray
+
+    @property
+    def loss(self) -> float:
+        """Mean over all answer tokens."""
+        return float(self.losses.sum() / self.tokens.sum())
+
+    @property
+    def exact_match(self) -> float:
+        """Share of rows."""
+        return float(self.exact.mean())
 
 
 class MixtureLoss:
     """w ↦ mean answer loss of the base plus Σ wᵢ ΔWᵢ, by forward passes alone.
 
-    The rows are tokenised once, and so are the adapters laid side by side once, [B_1 … B_k] and [A_1; …; A_k]; an
-    evaluation scales between the two. The sum is exact: it is neither cut to a rank, as the combiner ``delta`` does
-    afterwards, nor the product of averages that LoraHub searches. The base's weights are not written to.
+    The rows are tokenised once, and so are the adapters laid side by side once; an evaluation adds their mixture to
+    what the layers give. The sum is exact: it is neither cut to a rank, as the combiner ``delta`` does afterwards, nor
+    the product of averages that LoraHub searches. The base's weights are not written to.
 
     Parameters
     ----------
-    scorer : Scorer
-        The base in memory. It may be used for other things between two evaluations.
+    base : Base, or what else has a `model` and a `tokenizer`
+        In memory. It may be used for other things between two evaluations.
     adapters : sequence of Adapter
         k of them, of that base; ranks, scalings and modules may differ.
     examples : sequence of Example
@@ -43,23 +80,34 @@ class MixtureLoss:
         An adapter changes what the base does not have, or in another shape; all violations.
     """
 
-    def __init__(self, scorer: Scorer, adapters: Sequence[Adapter], examples: Sequence[Example]) -> None:
+    def __init__(self, base: Base | Any, adapters: Sequence[Adapter], examples: Sequence[Example]) -> None:
         if not adapters:
             raise UsageError("there is no adapter to mix")
-        unlabelled = [number for number, example in enumerate(examples, start=1) if not example.outputs]
-        if unlabelled or not examples:
-            listed = ", ".join(map(str, unlabelled[:5])) + (", ..." if len(unlabelled) > 5 else "")
-            what = f"rows {listed} of {len(examples)} have no output" if examples else "there are no rows"
-            raise DataError(f"{what}, so their loss cannot be measured; give rows with the answers that are wanted")
-        self._scorer = scorer
-        self._count = len(adapters)
-        self._factors = _side_by_side(scorer.model, adapters)
-        tokenizer = scorer.tokenizer
-        encoded = [encode_example(tokenizer, example) for example in examples]
-        self._batches = [
-            tuple(part.to(scorer.model.device) for part in collate([encoded[i] for i in batch], tokenizer.pad_token_id))
-            for batch in by_length([len(example.ids) for example in encoded], scorer.batch_size)
-        ]
+        self._base = base
+        self._passes = _passes(base, examples)
+        self._factors = Factors(base.model, adapters)
+
+    def on(self, examples: Sequence[Example]) -> MixtureLoss:
+        """The same adapters on other rows."""
+        other = object.__new__(MixtureLoss)
+        other._base, other._factors, other._passes = self._base, self._factors, _passes(self._base, examples)
+        return other
+
+    @property
+    def count(self) -> int:
+        """k, the number of adapters."""
+        return self._factors.count
+
+    @property
+    def owner(self) -> np.ndarray:
+        """The row that each answer token belongs to."""
+        return self._passes.owner
+
+    def one(self, index: int) -> np.ndarray:
+        """The weights that are 1 for an adapter and 0 for the others."""
+        weights = np.zeros(self.count)
+        weights[index] = 1.0
+        return weights
 
     def __call__(self, weights: np.ndarray) -> float:
         """Mean negative log-likelihood in nats of a token of the answers.
@@ -69,69 +117,69 @@ class MixtureLoss:
         weights : numpy.ndarray of shape (k,), finite
             Of any sign; zeros give the base.
         """
+        return self.measure(weights).loss
+
+    def measure(self, weights: np.ndarray) -> Measured:
+        """Loss and exact match row by row."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        losses = np.empty(len(self._passes.targets))
+        hits = np.empty(len(losses), dtype=bool)
+        with self._with(weights):
+            for places, logits in self._passes.logits():
+                targets = torch.from_numpy(self._passes.targets[places]).to(logits.device)
+                losses[places] = cross_entropy(logits, targets, reduction="none").double().cpu().numpy()
+                hits[places] = (logits.argmax(dim=1) == targets).cpu().numpy()
+        owner = self._passes.owner
+        rows = int(owner[-1]) + 1
+        tokens = np.bincount(owner, minlength=rows)
+        return Measured(np.bincount(owner, losses, rows), tokens, np.bincount(owner, hits, rows) == tokens)
+
+    def logits(self, weights: np.ndarray) -> np.ndarray:
+        """Logits at the answers' positions, cut down to what the loss needs.
+
+        Returns
+        -------
+        numpy.ndarray of shape (tokens, c), float64
+            Column 0 is the answer's own token, the last one the log of the summed exponentials of all tokens without a
+            column, and those between are the most frequent answer tokens, the same for every row; where one of them
+            is the answer itself, it holds -1e9. So logsumexp(row) - row[0] is the negative log-likelihood.
+        """
+        import torch
+
+        passes, kept = self._passes, torch.from_numpy(self._vocabulary())
+        found = np.empty((len(passes.targets), len(kept) + 2))
+        with self._with(weights):
+            for places, logits in passes.logits():
+                targets = torch.from_numpy(passes.targets[places]).to(logits.device)
+                own = logits.gather(1, targets[:, None])
+                columns = logits[:, kept].masked_fill(kept[None] == targets[:, None], _NEVER)
+                rest = logits.scatter(1, targets[:, None], -torch.inf)
+                rest[:, kept] = -torch.inf
+                rest = rest.logsumexp(dim=1, keepdim=True).clamp_min(_NEVER)
+                found[places] = torch.cat([own, columns, rest], dim=1).double().cpu().numpy()
+        return found
+
+    def _vocabulary(self) -> np.ndarray:
+        counted = Counter(self._passes.targets.tolist())
+        return np.array(sorted(token for token, _ in counted.most_common(VOCABULARY)), dtype=np.int64)
+
+    @contextmanager
+    def _with(self, weights: np.ndarray) -> Iterator[None]:
         import torch
 
         weights = np.asarray(weights, dtype=np.float64)
-        if weights.shape != (self._count,) or not np.isfinite(weights).all():
-            raise UsageError(f"{self._count} finite weights are needed, one an adapter; got {weights}")
-        total, tokens = 0.0, 0
-        model = self._scorer.model
-        with torch.inference_mode(), self._attached(model, weights):
-            for batch in self._batches:
-                losses = answer_losses(model, *batch)
-                total, tokens = total + losses.sum().item(), tokens + losses.numel()
-        return total / tokens
-
-    @contextmanager
-    def _attached(self, model: Any, weights: np.ndarray) -> Iterator[None]:
-        handles = []
-        try:
-            for name, (A, B, scaling, owner) in self._factors.items():
-                used = weights[owner] != 0
-                if used.any():
-                    scale = A.new_tensor(scaling * weights[owner])
-                    hook = _Added(A, B * scale) if used.all() else _Added(A[used], (B * scale)[:, used])
-                    handles.append(model.get_submodule(name).register_forward_hook(hook))
+        if weights.shape != (self.count,) or not np.isfinite(weights).all():
+            raise UsageError(f"{self.count} finite weights are needed, one per adapter; got {weights}")
+        with torch.inference_mode(), self._factors.attached(weights):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
-class _Added:
-    """A forward hook that adds B A x to what a layer gives for x."""
-
-    def __init__(self, A: Any, B: Any) -> None:
-        self.A, self.B = A, B
-
-    def __call__(self, module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
-        from torch.nn.functional import linear
-
-        return output + linear(linear(inputs[0], self.A), self.B)
-
-
-def _side_by_side(model: Any, adapters: Sequence[Adapter]) -> dict[str, tuple[Any, Any, np.ndarray, np.ndarray]]:
-    """By module: all A one below the other, all B side by side, and of every column its scaling and its adapter."""
-    import torch
-
-    layers = dict(model.named_modules())
-    problems: list[str] = []
-    found: dict[str, tuple[Any, Any, np.ndarray, np.ndarray]] = {}
-    for module in sorted({name for adapter in adapters for name in adapter.modules}):
-        weight = getattr(layers.get(module), "weight", None)
-        shape = None if weight is None else tuple(weight.shape)
-        having = [index for index, adapter in enumerate(adapters) if module in adapter.modules]
-        pairs = [adapters[index].modules[module] for index in having]
-        bad = [(index, pair) for index, pair in zip(having, pairs, strict=True) if pair.shape != shape]
-        for index, pair in bad:
-            name = adapters[index].name or f"adapter {index}"
-            problems.append(f"{name}: it changes {module} {pair.shape}, which is {shape or 'not'} in the base")
-        if bad or weight is None:
-            continue
-        ranks = [pair.rank for pair in pairs]
-        A, B = np.concatenate([pair.A for pair in pairs]), np.concatenate([pair.B for pair in pairs], axis=1)
-        A, B = (torch.from_numpy(part).to(weight.device, weight.dtype) for part in (A, B))
-        found[module] = (A, B, np.repeat([pair.scaling for pair in pairs], ranks), np.repeat(having, ranks))
-    if problems:
-        raise BankError(violations(problems, "adapters for another base than the one in memory:"))
-    return found
+def _passes(base: Base | Any, examples: Sequence[Example]) -> Passes:
+    unlabelled = [number for number, example in enumerate(examples, start=1) if not example.outputs]
+    if unlabelled or not examples:
+        listed = ", ".join(map(str, unlabelled[:5])) + (", ..." if len(unlabelled) > 5 else "")
+        what = f"rows {listed} of {len(examples)} have no output" if examples else "there are no rows"
+        raise DataError(f"{what}, so their loss cannot be measured; give rows with the answers that are wanted")
+    return Passes(base.model, base.tokenizer, examples)

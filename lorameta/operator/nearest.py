@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from lorameta.operator.context import Context
 
 
 def nearest(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
@@ -22,3 +26,8 @@ def nearest(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
     weights = np.zeros(len(distances))
     weights[np.argmin(distances)] = 1.0
     return weights
+
+
+def weigh(context: Context) -> tuple[np.ndarray, dict[str, Any]]:
+    """Weigh by the distances alone."""
+    return nearest(context.distances), {}

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lorameta.errors import UsageError
+from lorameta.operator.context import Context
 from lorameta.operator.network import initial, packed, scores, scores_and_pullback, unpacked
 from lorameta.operator.normalized import normalized, standardised
 from lorameta.operator.softmin import softmin
 from lorameta.operator.uniform import uniform
+
+if TYPE_CHECKING:
+    from lorameta.bank import AdapterBank
 
 #: During the fit the network, a function of one number, is evaluated at so many quantiles of the z-scores and
 #: interpolated linearly between them: N² pairs then cost N² interpolations instead of N² passes through the network.
@@ -114,6 +119,25 @@ def fit_neural(
     ways: dict[str, Weigh] = {"uniform": uniform, "normalized": normalized, "neural": operator.weights}
     errors = {name: _mean(reconstruction_errors(leave_one_out(D, way), G)) for name, way in ways.items()}
     return NeuralOperator(operator.parameters, errors)
+
+
+def weigh(context: Context) -> tuple[np.ndarray, dict[str, Any]]:
+    """Weigh by the network that was given, or else by the one that the bank keeps for this distance."""
+    operator = _fitted(context.require_bank(), context.distance, context.options)
+    details = {f"fit_error_{name}": round(value, 4) for name, value in operator.errors.items()}
+    return operator.weights(context.distances, temperature=context.temperature), details
+
+
+def require(bank: AdapterBank, distance: str, options: Mapping[str, Any]) -> None:
+    """Raise BankError if nothing was given and the bank has no network for this distance."""
+    _fitted(bank, distance, options)
+
+
+def _fitted(bank: AdapterBank, distance: str, options: Mapping[str, Any]) -> NeuralOperator:
+    from lorameta.operator.neural_file import load
+
+    given = options.get("fitted")
+    return load(bank, distance).operator if given is None else given
 
 
 def leave_one_out(distance_matrix: np.ndarray, weigh: Weigh) -> np.ndarray:

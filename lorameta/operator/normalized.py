@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from lorameta.operator.context import Context
 from lorameta.operator.softmin import softmin
 
 
@@ -44,10 +47,16 @@ def standardised(distances: np.ndarray) -> np.ndarray:
     numpy.ndarray of shape (N,), float64
     """
     distances = np.asarray(distances, dtype=np.float64)
-    # Scaled to [-1, 1] first, so that no square overflows or vanishes.
+    # Scaled to [-1, 1] first, so that no square overflows or vanishes; equal distances are 0 exactly from here on.
     scaled = distances / (np.abs(distances).max() or 1.0)
+    scaled = scaled - scaled.min()
     centred = scaled - scaled.mean()
     std = float(np.sqrt(np.square(centred).mean()))
     # Distances that differ by rounding only are equal; their z-scores would be noise.
     equal = std <= 8 * np.finfo(np.float64).eps
     return np.zeros_like(centred) if equal else centred / std
+
+
+def weigh(context: Context) -> tuple[np.ndarray, dict[str, Any]]:
+    """Weigh by the distances alone."""
+    return normalized(context.distances, temperature=context.temperature), {}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from lorameta.errors import MissingExtraError, UsageError
+from lorameta.errors import LorametaWarning, MissingExtraError, UsageError
+from lorameta.operator.context import Context
+from lorameta.operator.normalized import normalized
 
 #: LoraHub's budget and its weight of the mean absolute weight in what is minimised.
 EVALUATIONS = 40
@@ -87,7 +90,7 @@ def search(
     if problems:
         raise UsageError("; ".join(problems))
 
-    require_cma()
+    require()
     trace: list[float] = []
     best = start.copy()
 
@@ -114,7 +117,42 @@ def search(
     return best, np.array(trace)
 
 
-def require_cma() -> None:
+def weigh(context: Context) -> tuple[np.ndarray, dict[str, Any]]:
+    """Search from the weights of ``normalized`` over the candidates, and warn if nothing beats the base."""
+    near, rows, penalty = context.candidates, context.rows, float(context.options["penalty"])
+    measured = context.mixture_loss(near)
+    context.progress.start("trying mixtures", context.options["evaluations"])
+    losses: list[float] = []
+
+    def loss(weights: np.ndarray) -> float:
+        losses.append(measured(weights))
+        return losses[-1]
+
+    base = measured(np.zeros(len(near)))
+    weights, trace = search(
+        loss, normalized(context.distances[near]), evaluations=context.options["evaluations"], penalty=penalty,
+        seed=context.seed, progress=context.progress,
+    )  # fmt: skip
+    found = losses[int(np.argmin(trace))]
+    if found >= base:
+        warnings.warn(
+            f"no mixture that search tried beats the base model on the {len(rows)} rows that it looked at (loss "
+            f"{found:.3f}, the base has {base:.3f}); try more evaluations or candidates, or use the base as it is",
+            LorametaWarning,
+            stacklevel=5,
+        )
+    return context.spread(near, weights), {
+        "candidates": len(near),
+        "rows": len(rows),
+        "evaluations": len(trace),
+        "penalty": penalty,
+        "loss_at_start": round(losses[0], 4),
+        "loss": round(found, 4),
+        "loss_of_base": round(base, 4),
+    }
+
+
+def require(*_: object) -> None:
     """Raise MissingExtraError if the package ``cma`` is not installed: before the work, not after it."""
     try:
         import cma  # noqa: F401

@@ -39,12 +39,15 @@ def softmin(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     if not temperature >= 0:
         raise UsageError(f"the temperature must be between 0 (nearest) and inf (uniform); got {temperature}")
     scores = np.asarray(scores, dtype=np.float64)
+    # Each value is computed once, so that equal scores get equal weights to the last bit on every processor.
+    values, place = np.unique(scores, return_inverse=True)
     if temperature == 0:
-        weights = (scores == scores.min()).astype(np.float64)
+        powers = (values == values[:1]).astype(np.float64)
     elif temperature == np.inf:
-        weights = np.ones_like(scores)
+        powers = np.ones_like(values)
     else:
-        # The largest exponent is 0, so nothing overflows but the quotient of a far score, whose weight is 0 then.
+        # The largest exponent is 0, so nothing overflows except the quotient of a far score, whose weight is 0 then.
         with np.errstate(over="ignore", under="ignore"):
-            weights = np.exp(-(scores - scores.min()) / temperature)
+            powers = np.exp(-(values - values[:1]) / temperature)
+    weights = powers[place.reshape(scores.shape)]
     return weights / weights.sum()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lorameta.errors import LorametaError, UsageError
+from lorameta.operator.context import Context
 
 #: Added to the squared distances' matrix, relative to its mean diagonal: one minimiser, also among equal prototypes.
 RIDGE = 1e-9
@@ -61,6 +64,17 @@ def sparse(z: np.ndarray, prototypes: np.ndarray, *, penalty: float = PENALTY) -
         free = np.linalg.solve(P, np.ones(len(P)))
         return np.asarray(free / free.sum())
     return _active_set(P, float(penalty))
+
+
+def weigh(context: Context) -> tuple[np.ndarray, dict[str, Any]]:
+    """Rebuild the dataset's mean embedding from those of the nearest adapters' datasets."""
+    prototypes, summary = context.require_bank().summaries.means, context.summary
+    if prototypes is None or summary is None or summary.mean is None:
+        raise UsageError("the operator 'sparse' needs the means of sentence embeddings")
+    near = np.sort(context.candidates)
+    penalty = float(context.options["penalty"])
+    found = sparse(summary.mean, prototypes[near], penalty=penalty)
+    return context.spread(near, found), {"penalty": penalty, "candidates": len(near)}
 
 
 def _active_set(P: np.ndarray, penalty: float) -> np.ndarray:

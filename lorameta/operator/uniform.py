@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from lorameta.operator.context import Context
 
 
 def uniform(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
@@ -19,3 +23,8 @@ def uniform(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
     numpy.ndarray of shape (N,), float64
     """
     return np.full(len(distances), 1.0 / len(distances))
+
+
+def weigh(context: Context) -> tuple[np.ndarray, dict[str, Any]]:
+    """Weigh by the distances alone."""
+    return uniform(context.distances), {}

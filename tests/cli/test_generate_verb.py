@@ -84,7 +84,7 @@ def test_explain_searches_and_names_the_options_again(lorameta, tiny_bank, tiny_
     assert "operator search, candidates 2, rows 4, evaluations 3, penalty 0.2, loss at start" in " ".join(
         result.out.split()
     )
-    expected = "--operator search --candidates 2 --penalty 0.2 --evaluations 3 --labelled-rows 4"
+    expected = "--operator search --penalty 0.2 --candidates 2 --labelled-rows 4 --evaluations 3"
     assert f"lorameta generate {tiny_rows} -o my-adapter --bank {tiny_bank} {expected}" in result.out
 
 

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from lorameta.errors import UsageError
 from lorameta.operator import OPERATORS, effective_number, mixing_weights
 
-every = pytest.mark.parametrize("operator", [name for name, known in OPERATORS.items() if known.needs == "distances"])
+every = pytest.mark.parametrize("operator", [name for name, known in OPERATORS.items() if not known.needs])
 rows = arrays(np.float64, st.integers(1, 10), elements=st.floats(0, 30))
 D = np.array([0.4, 0.1, 0.7, 0.1, 0.2])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 from lorameta.adapter import Adapter, LoraPair
 from lorameta.bank import AdapterBank
@@ -95,10 +96,83 @@ def test_the_base_is_left_as_it_was(scorer, adapters, examples):
 
 def test_a_failure_leaves_the_base_as_it_was(scorer, adapters, examples, monkeypatch):
     loss = MixtureLoss(scorer, adapters, examples)
-    monkeypatch.setattr("lorameta.operator.mixture_loss.answer_losses", lambda *_: 1 / 0)
+    monkeypatch.setattr("lorameta.operator.passes.answer_logits", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         loss(WEIGHTS)
     assert not any(module._forward_hooks for module in scorer.model.modules())
+
+
+def test_adapters_with_a_common_a_are_mixed_as_those_that_differ(scorer, adapters, examples):
+    """One A for all, and rank and scaling alike: the same numbers as with A's that merely look different."""
+    first = adapters[0]
+
+    def with_first_a(found: Adapter) -> Adapter:
+        kept = {m: LoraPair(first.modules[m].A, p.B[:, : first.modules[m].rank], 0.5) for m, p in found.modules.items()}
+        return Adapter(kept, "base")
+
+    shared = [with_first_a(found) for found in (adapters[0], adapters[2], adapters[3])]
+    mirrored = [
+        Adapter({m: LoraPair(-p.A, -p.B, p.scaling) for m, p in shared[0].modules.items()}, "base"),
+        *shared[1:],
+    ]
+    weights = np.array([0.7, -0.4, 1.2])
+    ours, theirs = MixtureLoss(scorer, shared, examples), MixtureLoss(scorer, mirrored, examples)
+    assert {type(found).__name__ for found in ours._factors.modules.values()} == {"Shared"}
+    assert {type(found).__name__ for found in theirs._factors.modules.values()} == {"Stacked"}
+    np.testing.assert_allclose(ours.measure(weights).losses, theirs.measure(weights).losses, rtol=1e-4)
+    np.testing.assert_allclose(ours.measure(ours.one(1)).losses, theirs.measure(theirs.one(1)).losses, rtol=1e-4)
+
+
+def test_the_logits_that_are_kept_give_the_whole_loss(scorer, adapters, examples, monkeypatch):
+    """Also where the answers' tokens are more than the columns, down to none but the answer's own."""
+    loss = MixtureLoss(scorer, adapters, examples)
+    expected = loss.measure(WEIGHTS)
+    for columns in (256, 3, 0):
+        monkeypatch.setattr("lorameta.operator.mixture_loss.VOCABULARY", columns)
+        logits = loss.logits(WEIGHTS)
+        assert logits.shape[1] <= columns + 2
+        found = np.bincount(loss.owner, logsumexp(logits, axis=1) - logits[:, 0])
+        np.testing.assert_allclose(found, expected.losses, rtol=1e-5)
+    assert expected.tokens.sum() == len(loss.owner)
+
+
+def test_a_common_beginning_of_the_prompts_is_run_once(scorer, adapters, examples, monkeypatch):
+    loss = MixtureLoss(scorer, adapters, examples)
+    assert len(loss._passes.prefix) >= 8
+    monkeypatch.setattr("lorameta.operator.passes.PREFIX", 10**6)
+    whole = MixtureLoss(scorer, adapters, examples)
+    assert whole._passes.prefix == []
+    assert loss._passes.tokens == whole._passes.tokens - (len(examples) - 1) * len(loss._passes.prefix)
+    np.testing.assert_allclose(loss.measure(WEIGHTS).losses, whole.measure(WEIGHTS).losses, rtol=1e-4)
+    apart = [*examples[:2], Example("Another prompt altogether:", ("no",))]
+    monkeypatch.setattr("lorameta.operator.passes.PREFIX", 8)
+    assert MixtureLoss(scorer, adapters, apart)._passes.prefix == []
+
+
+def test_exact_are_the_rows_that_greedy_decoding_answers(scorer, adapters, examples):
+    """Rows answered by what the model says anyway, and one that it does not say."""
+    loss = MixtureLoss(scorer, adapters, examples)
+    prompts = [example.input for example in examples[:4]]
+    said = []
+    for prompt in prompts:
+        ids = scorer.tokenizer(prompt, return_tensors="pt")["input_ids"]
+        start = ids.shape[1]
+        with torch.no_grad():
+            for _ in range(3):
+                ids = torch.cat([ids, scorer.model(ids).logits[:, -1:].argmax(-1)], dim=1)
+        said.append(ids[0, start:].tolist())
+    rows = loss.on([Example(prompt, ("x",)) for prompt in prompts])
+    passes = rows._passes
+    for batch, ((ids, attention, answers), places) in enumerate(passes._batches):
+        width = int(answers.sum(dim=1)[0])
+        assert (answers.sum(dim=1) == width).all()
+        order = passes.owner[places[::width]]
+        for row, original in enumerate(order):
+            tokens = torch.tensor((said[original] + [0])[:width] if original else [5] * width)
+            ids[row, answers[row]] = tokens
+            passes.targets[places[row * width : (row + 1) * width]] = tokens.numpy()
+        passes._batches[batch] = ((ids, attention, answers), places)
+    assert rows.measure(np.zeros(4)).exact.tolist() == [False, True, True, True]
 
 
 def test_what_cannot_be_measured_is_refused(scorer, adapters, examples):

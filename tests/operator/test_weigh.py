@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from lorameta.bank import AdapterBank
+from lorameta.cli.operators import with_operators
 from lorameta.data import load_examples
 from lorameta.encoder import SentenceEncoder
 from lorameta.encoder.summary import DatasetSummary
 from lorameta.errors import BankError, DataError, LorametaWarning, UsageError
 from lorameta.generate import generate_adapter, mix
 from lorameta.mixing import neural_fit as fit
+from lorameta.operator import OPERATORS, Operator, Option, mixing_weights
+from lorameta.operator.choice import choose
+from lorameta.operator.context import draw
 from lorameta.operator.mixture_loss import MixtureLoss
+from lorameta.operator.normalized import normalized
 from lorameta.operator.sparse import sparse
-from lorameta.operator.weigh import draw, plan
 
 BOTH = pytest.mark.parametrize("call", [mix, generate_adapter])
 
@@ -103,7 +112,7 @@ def test_signed_weights_are_carried_to_the_adapter_and_its_card(bank, tiny_rows,
         np.testing.assert_allclose(pair.delta(), expected, atol=1e-5)
     card = (adapter.save_pretrained(tmp_path / "adapter") / "README.md").read_text()
     assert "- operator: sparse, penalty 0.1, candidates 4" in card
-    assert f"| {bank.ids[2]} | -0.750000 |" in card
+    assert f"| {bank.ids[2]} | -0.750000 |" in card.replace("\\_", "_")
 
 
 def test_search_ends_no_worse_than_it_started(bank, tiny_rows):
@@ -212,11 +221,12 @@ def test_what_would_be_ignored_or_cannot_work_is_refused_before_the_work(call, b
 
 
 def test_defaults_that_an_operator_does_not_have_are_no_fault_of_the_caller():
-    left = plan("sparse", temperature=None, top_k=8, options=None, defaults=(0.3, 8))
-    assert (left.temperature, left.top_k, left.parts) == (None, None, ("sentence",))
-    assert plan("neural", temperature=None, top_k=8, options=None, defaults=(0.3, 8)).temperature == 0.3
+    left = choose("sparse", top_k=8, defaults=(0.3, 8))
+    assert (left.temperature, left.top_k, left.operator.needs) == (None, None, ("sentence",))
+    assert choose("neural", top_k=8, defaults=(0.3, 8)).temperature == 0.3
+    assert choose("trial").temperature == 0.25
     with pytest.raises(UsageError, match="candidates"):
-        plan("sparse", temperature=None, top_k=7, options=None, defaults=(0.3, 8))
+        choose("sparse", top_k=7, defaults=(0.3, 8))
 
 
 def test_auto_combines_by_delta_what_was_found_by_running_the_model(bank, tiny_rows):
@@ -229,3 +239,43 @@ def test_auto_combines_by_delta_what_was_found_by_running_the_model(bank, tiny_r
         used = [bank[i] for i, _, weight in found[name].ranked() if weight != 0]
         assert found[name].combiner(bank, "auto") == choose(used)
         assert found[name].combiner(bank, "concat") == "concat"
+
+
+def test_a_new_operator_is_a_module_and_an_entry(bank, tiny_rows, monkeypatch):
+    """Its options are checked and shown on the command line, and its weights arrive in the mixture."""
+    module = ModuleType("lorameta.operator.farthest")
+    module.weigh = lambda context: (
+        normalized(-context.distances, temperature=1 / context.options["sharpness"]),
+        {"sharpness": context.options["sharpness"]},
+    )
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    entry = Operator("farthest", "the farthest", options={"sharpness": Option("how sharp", 2.0, least=0.5)})
+    monkeypatch.setitem(OPERATORS, "farthest", entry)
+    mixture = mix(tiny_rows, bank=bank, operator="farthest", operator_options={"sharpness": 4.0})
+    np.testing.assert_allclose(mixture.weights, normalized(-mixture.distances, temperature=0.25))
+    assert mixture.report()["operator_details"] == {"sharpness": 4.0}
+    with pytest.raises(UsageError, match=r"sharpness must be a finite number from 0\.5 up; got 0\.1"):
+        mix(tiny_rows, bank=bank, operator="farthest", operator_options={"sharpness": 0.1})
+
+    got = []
+
+    @with_operators
+    def command(weighing: Any) -> None:
+        got.append(weighing)
+
+    app = typer.Typer()
+    app.command()(command)
+    found = CliRunner().invoke(app, ["--operator", "farthest", "--sharpness", "3"])
+    assert (found.exit_code, got) == (0, [{"operator": "farthest", "operator_options": {"sharpness": 3.0}}])
+    assert "For farthest (2)." in CliRunner().invoke(app, ["--help"]).output
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-9, 12345.678])
+@pytest.mark.parametrize("count", [3, 7, 121])
+def test_equal_distances_get_equal_weights_to_the_last_bit(value, count):
+    distances = np.full(count, value)
+    for name in ("attentional", "normalized", "uniform"):
+        np.testing.assert_array_equal(mixing_weights(distances, name), np.full(count, 1 / count))
+    distances[:2] = value * 2
+    for name in ("attentional", "normalized"):
+        assert len(set(mixing_weights(distances, name, temperature=max(value, 1)).tolist())) == 2

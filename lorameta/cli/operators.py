@@ -1,0 +1,136 @@
+"""The command line's options on operators, taken from the table of operators: one that is added there has its own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from lorameta.operator import OPERATORS, Option
+from lorameta.operator.progress import Progress
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def with_operators(command: Command) -> Command:
+    """Give a command, in place of its parameter `weighing`, the options that say how weights are found.
+
+    It is called with ``weighing={"operator": ..., "temperature": ..., "top_k": ..., "operator_options": ...}``, without
+    what was not set.
+    """
+    own = _parameters()
+
+    def called(**values: Any) -> None:
+        found = {name: values.pop(name) for name in own}
+        command(weighing=_grouped(found), **values)
+
+    signature = inspect.signature(command, eval_str=True)
+    parameters = []
+    for parameter in signature.parameters.values():
+        parameters += own.values() if parameter.name == "weighing" else [parameter]
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    called.__name__, called.__doc__, called.__module__ = command.__name__, command.__doc__, command.__module__
+    return called  # type: ignore[return-value]
+
+
+def _parameters() -> dict[str, inspect.Parameter]:
+    """The options by name."""
+    ways = "; ".join(f"{name}: {operator.doc}" for name, operator in OPERATORS.items())
+    warm = [f"{name} ({known.temperature:g})" for name, known in OPERATORS.items() if known.temperature is not None]
+    whole = [name for name, known in OPERATORS.items() if not known.top_k]
+    about = {
+        "operator": (str, "--operator", "NAME", f"How weights are found. {ways}."),
+        "temperature": (
+            float, "--temperature", "T",
+            f"0 is the nearest adapter alone, inf the uniform average. For {', '.join(warm)}.",
+        ),
+        "top_k": (int, "--top-k", "K", f"Keep the K largest weights only. Not for {', '.join(whole)}."),
+    }  # fmt: skip
+    for name, owners in _options().items():
+        option = next(iter(owners.values()))
+        kind = str if option.choices else int if option.whole else float
+        metavar = "NAME" if option.choices else "N" if option.whole else "X"
+        for_whom = ", ".join(f"{owner}{_default(known)}" for owner, known in owners.items())
+        text = f"{option.doc[0].upper()}{option.doc[1:]}. For {for_whom}."
+        about[name] = (kind, f"--{option.flag or name.replace('_', '-')}", metavar, text)
+    return {
+        name: inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None,
+            annotation=Annotated[kind | None, typer.Option(flag, metavar=metavar, help=text)],
+        )
+        for name, (kind, flag, metavar, text) in about.items()
+    }  # fmt: skip
+
+
+def _options() -> dict[str, dict[str, Option]]:
+    """The operators' own options that the command line has: name → operator → option."""
+    found: dict[str, dict[str, Option]] = {}
+    for operator in OPERATORS.values():
+        for name, option in operator.options.items():
+            if option.flag is not None:
+                found.setdefault(name, {})[operator.name] = option
+    return found
+
+
+def _default(option: Option) -> str:
+    if option.default is None:
+        return " (all)" if option.whole else ""
+    return f" ({option.default:g})" if isinstance(option.default, (int, float)) else f" ({option.default})"
+
+
+def _grouped(values: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in values.items() if value is not None}
+    own = {name: given.pop(name) for name in list(given) if name in _options()}
+    return {**given, **({"operator_options": own} if own else {})}
+
+
+def flags(weighing: dict[str, Any]) -> dict[str, Any]:
+    """The options again, by the names that the command line has for them."""
+    rest = {name: value for name, value in weighing.items() if name != "operator_options"}
+    names = {name: next(iter(owners.values())).flag or name for name, owners in _options().items()}
+    return rest | {names[name]: value for name, value in weighing.get("operator_options", {}).items()}
+
+
+class Bar(Progress):
+    """Progress as a bar in the terminal, one for each part of the work that says what it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: Any = None
+
+    def __call__(self, done: int = 1) -> None:
+        """Move the bar on."""
+        if self._open is not None:
+            self._line(done)
+
+    def start(self, doing: str, total: int | None = None) -> None:
+        """Open the next bar."""
+        from lorameta.cli.progress import counting
+
+        self.close()
+        self._open = counting(doing, total, "passes")
+        self._line = self._open.__enter__()
+
+    def close(self) -> None:
+        """Close the bar that is open."""
+        if self._open is not None:
+            self._open.__exit__(None, None, None)
+            self._open = None
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[Progress]:
+    """Progress of a call of `mix` or `generate_adapter`: bars where the model is run, the seconds elsewhere."""
+    from lorameta.cli.progress import waiting
+
+    bar = Bar()
+    with waiting(doing):
+        try:
+            yield bar
+        finally:
+            bar.close()

@@ -1,0 +1,64 @@
+"""A comparison and a checked choice of operator in, a mixture out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lorameta.mixing.clock import Clock
+from lorameta.mixing.mixture import Mixture
+from lorameta.operator.context import Context
+from lorameta.operator.progress import Progress
+
+if TYPE_CHECKING:
+    from lorameta.base_model.load import Base
+    from lorameta.mixing.compare import Comparison
+    from lorameta.operator.choice import Choice
+
+#: Of a bank whose adapters are on the Hub: as many adapters as ``trial`` looks at, so that a mix fetches these alone.
+HUB_TOP_K = 20
+
+
+def weigh(found: Comparison, choice: Choice, *, progress: Progress | None = None, base: Base | None = None) -> Mixture:
+    """Find the mixing weights.
+
+    Parameters
+    ----------
+    found : Comparison
+    choice : Choice
+    progress : Progress, optional
+    base : Base, optional
+        The bank's base, if it is in memory already; an operator that needs it loads it otherwise.
+    """
+    clock, bank = Clock(), found.bank
+    if choice.operator.dense and choice.top_k is None and any(record.hub for record in bank.records.values()):
+        choice = replace(choice, top_k=min(HUB_TOP_K, len(bank)))
+    context = Context(
+        found.distances,
+        1.0 if choice.temperature is None else choice.temperature,
+        choice.top_k,
+        choice.options,
+        found.seed,
+        choice.operator.name,
+        bank,
+        found.distance,
+        found.summary,
+        found.examples,
+        progress or Progress(),
+        base,
+    )
+    weights, details = choice.operator(context)
+    clock.lap("weigh")
+    return Mixture(
+        bank.ids,
+        found.distances,
+        weights,
+        len(found.examples),
+        found.distance,
+        choice.operator.name,
+        choice.temperature,
+        choice.top_k,
+        found.seconds | clock.laps,
+        details,
+        found.outside,
+    )
