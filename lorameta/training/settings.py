@@ -46,6 +46,20 @@ class LoraTraining:
         Of the initial A, the order of the rows, and dropout.
     dtype : {"float32", "bfloat16"}
         What the finished factors are rounded to; they are trained in float32.
+    freeze_a : bool
+        Train B alone; A stays as it was initialised, the same for every run of one seed. Adapters that are to be mixed
+        gain by it: with one A the average of the factors is the exact sum of the updates, (Σ wᵢ Bᵢ) A.
+    init_a : {"random", "principal"}
+        Where A comes from: drawn from `seed`, or the directions in which the inputs of each layer vary most over
+        generic text, see :mod:`lorameta.training.principal`.
+    max_rows : int or None
+        Train on at most so many of the training rows, the first in the order of their hashes. None: on all.
+    base_dtype : {"float32", "bfloat16"} or None
+        What the frozen base computes in while training. None: float32 below a billion parameters, bfloat16 above. bfloat16 is faster
+        where the processor multiplies it (AVX512_BF16, AMX), and slower elsewhere.
+    share_prefix : bool
+        Pass the tokens that all rows of a batch begin with once, see :mod:`lorameta.base_model.shared_prefix`. The
+        numbers are the same up to rounding; where a definition is half of every prompt, a run takes half the time.
 
     Raises
     ------
@@ -67,6 +81,11 @@ class LoraTraining:
     max_length: int = 1024
     seed: int = 0
     dtype: str = "float32"
+    freeze_a: bool = False
+    init_a: str = "random"
+    max_rows: int | None = None
+    base_dtype: str | None = None
+    share_prefix: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
@@ -94,6 +113,12 @@ class LoraTraining:
             problems.append(f"targets are {', '.join(self.targets)}; {ALL_LINEAR} stands alone")
         if self.dtype not in ("float32", "bfloat16"):
             problems.append(f"dtype is {self.dtype!r}; there are float32 and bfloat16")
+        if self.init_a not in ("random", "principal"):
+            problems.append(f"init_a is {self.init_a!r}; there are random and principal")
+        if self.max_rows is not None and self.max_rows < 1:
+            problems.append(f"max_rows is {self.max_rows}; it must be at least 1")
+        if self.base_dtype not in (None, "float32", "bfloat16"):
+            problems.append(f"base_dtype is {self.base_dtype!r}; there are float32 and bfloat16")
         if problems:
             raise UsageError(violations(problems, "the training settings cannot work:"))
 

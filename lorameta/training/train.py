@@ -6,16 +6,19 @@ import math
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from lorameta.adapter import Adapter, LoraPair
 from lorameta.adapter.peft_format import PREFIX
 from lorameta.base_model.batch import EncodedExample, answer_losses, by_length, collate
 from lorameta.base_model.load import Base
 from lorameta.base_model.shape import ALL_LINEAR
+from lorameta.base_model.shared_prefix import check_packing, packed_losses, packing
 from lorameta.data import Example
 from lorameta.data.split import Parts
 from lorameta.errors import DataError, UsageError
@@ -74,6 +77,7 @@ def train_adapter(
     base: Base,
     settings: LoraTraining,
     *,
+    initial: Mapping[str, np.ndarray] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Trained:
     """Train a LoRA adapter with the loss on the answers only.
@@ -95,6 +99,9 @@ def train_adapter(
     base : Base
         From :func:`lorameta.base_model.load.load_base`; as it was, afterwards.
     settings : LoraTraining
+    initial : mapping of str to numpy.ndarray of shape (r, d_in), optional
+        A of every module to start from, as :func:`lorameta.training.principal.principal_a` makes them. By default A is
+        drawn from ``settings.seed``.
     progress : callable, optional
         Called with the number of tokens trained on so far and that of the whole run, after each step.
 
@@ -112,7 +119,10 @@ def train_adapter(
     import torch
 
     begun = time.perf_counter()
-    rows = {name: _encode(base, getattr(parts, name), name, settings) for name in ("train", "validation", "test")}
+    if initial is None and settings.init_a != "random":
+        raise UsageError(f"init_a is {settings.init_a!r}, but no initial A was given")
+    used = replace(parts, train=parts.train[: settings.max_rows])
+    rows = {name: _encode(base, getattr(used, name), name, settings) for name in ("train", "validation", "test")}
     shortened = sum(long for _, long in rows.values())
     train, validation, test = (encoded for encoded, _ in rows.values())
     if not train or not validation:
@@ -121,8 +131,17 @@ def train_adapter(
     steps = settings.epochs * math.ceil(len(train) / settings.batch_size)
     rng = random.Random(settings.seed)
     diverged: str | None = None
-    with lora_on(base, settings) as model:
-        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    with ExitStack() as stack:
+        model = stack.enter_context(lora_on(base, settings))
+        if initial is not None:
+            lay_a(model, initial)
+        factors = {name: p for name, p in model.named_parameters() if ".lora_" in name}
+        if settings.freeze_a:
+            freeze_a(model)
+        parameters = {name: p for name, p in factors.items() if p.requires_grad}
+        if settings.share_prefix:
+            stack.enter_context(packing(base.model))
+            check_packing(model, base, validation[: settings.batch_size])
         start_loss = mean_loss(model, base, validation, settings)
         base_losses = {"validation": start_loss} | ({"test": mean_loss(model, base, test, settings)} if test else {})
         history, best = [start_loss], (0, _copy(parameters))
@@ -159,14 +178,14 @@ def train_adapter(
                 best = (epoch, _copy(parameters))
         dtype = getattr(torch, settings.dtype)
         with torch.no_grad():
-            for name, value in best[1].items():
-                parameters[name].copy_(value.to(dtype))
+            for name, value in {**factors, **best[1]}.items():
+                factors[name].copy_(value.to(dtype))
         losses = {
             part: {"rows": len(found), "base": base_losses[part], "adapter": mean_loss(model, base, found, settings)}
             for part, found in (("validation", validation), ("test", test))
             if found
         }
-        adapter = Adapter(pairs_of(parameters, settings), base.name, base.revision)
+        adapter = Adapter(pairs_of(factors, settings), base.name, base.revision)
     seconds = time.perf_counter() - begun
     return Trained(adapter, tuple(history), best[0], step, tokens, losses, shortened, seconds, diverged)
 
@@ -199,6 +218,29 @@ def lora_on(base: Base, settings: LoraTraining) -> Iterator[Any]:
             del base.model.peft_config
 
 
+def lay_a(model: Any, initial: Mapping[str, np.ndarray]) -> None:
+    """Put a given A into every LoRA module of a model; UsageError if one is missing or has another shape."""
+    import torch
+
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            module, _, half = name.removeprefix(PREFIX).partition(".lora_")
+            if half[:1] != "A":
+                continue
+            found = initial.get(module)
+            if found is None or found.shape != tuple(p.shape):
+                what = "none" if found is None else f"one of shape {found.shape}"
+                raise UsageError(f"the initial A of {module} must have the shape {tuple(p.shape)}; there is {what}")
+            p.copy_(torch.from_numpy(np.ascontiguousarray(found)))
+
+
+def freeze_a(model: Any) -> None:
+    """Leave B alone to be trained."""
+    for name, p in model.named_parameters():
+        if ".lora_A." in name:
+            p.requires_grad_(False)
+
+
 def batches(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[list[int]]:
     """Indices in batches of similar length and in random order: shuffled, sorted within pools of eight, shuffled."""
     order = rng.sample(range(len(lengths)), len(lengths))
@@ -207,6 +249,13 @@ def batches(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list
     found = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     rng.shuffle(found)
     return found
+
+
+def losses_of(model: Any, base: Base, rows: Sequence[EncodedExample], settings: LoraTraining) -> Any:
+    """Loss of every answer token of some rows."""
+    if settings.share_prefix:
+        return packed_losses(model, rows)
+    return answer_losses(model, *collate(rows, base.tokenizer.pad_token_id))
 
 
 def mean_loss(model: Any, base: Base, rows: Sequence[EncodedExample], settings: LoraTraining) -> float:
@@ -218,7 +267,7 @@ def mean_loss(model: Any, base: Base, rows: Sequence[EncodedExample], settings: 
     total, count = 0.0, 0
     with torch.no_grad():
         for batch in by_length([len(row.ids) for row in rows], size):
-            found = answer_losses(model, *collate([rows[i] for i in batch], base.tokenizer.pad_token_id))
+            found = losses_of(model, base, [rows[i] for i in batch], settings)
             total, count = total + found.double().sum().item(), count + found.numel()
     return total / count if count else math.nan
 
@@ -229,8 +278,7 @@ def _backward(model: Any, base: Base, batch: Sequence[EncodedExample], settings:
     size = settings.micro_batch_size or len(batch)
     total = 0.0
     for start in range(0, len(batch), size):
-        collated = collate(batch[start : start + size], base.tokenizer.pad_token_id)
-        loss = answer_losses(model, *collated).sum() / count
+        loss = losses_of(model, base, batch[start : start + size], settings).sum() / count
         loss.backward()
         total += loss.item()
     return total
