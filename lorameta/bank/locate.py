@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import sys
 from pathlib import Path
 
 from lorameta.bank.hub.presets import PRESETS
 from lorameta.errors import BankError, UsageError
+from lorameta.files.cache import cache_directory
 from lorameta.files.shipped import embedded_path
 
 EMBEDDED = "embedded"
@@ -17,19 +17,6 @@ EMBEDDED = "embedded"
 PREFIX = "hub:"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _HUB_ID = re.compile(rf"{_PART}/{_PART}")
-
-
-def cache_directory() -> Path:
-    """Where lorameta keeps what it can get again: ``LORAMETA_CACHE``, else a folder in the system's cache."""
-    if given := os.environ.get("LORAMETA_CACHE"):
-        return Path(given).expanduser().absolute()
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "lorameta"
 
 
 def hub_id(name: str) -> str | None:

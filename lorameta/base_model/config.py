@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from lorameta.base_model.locate import local_base
 from lorameta.errors import BankError, LorametaError, MissingExtraError, UsageError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -51,7 +52,7 @@ def load(kind: str, base: str | os.PathLike[str], revision: str | None = None, *
         It cannot be loaded, and why.
     """
     transformers = libraries("Running a model")
-    name = os.fspath(base)
+    name = local_base(base)
     if kind == "AutoModelForCausalLM":
         _refuse_pickles(name)
         options["use_safetensors"] = True
@@ -73,7 +74,7 @@ def read_config(base: str | os.PathLike[str], revision: str | None = None) -> An
         own.
     """
     libraries()
-    name = os.fspath(base)
+    name = local_base(base)
     path = Path(name).expanduser()
     if name == "lorameta-embedded-base" and not path.is_dir():
         from lorameta.files.shipped import embedded_path

@@ -1,13 +1,14 @@
 """GGUF → a directory that transformers loads: the weights in float32, the configuration and the tokenizer.
 
-llama.cpp keeps a whole model in one file. The weights are dequantized exactly; the rows of the query and key projections, which
-llama.cpp stores in another order, are put back; the tokenizer is built from the tokens and merges of the metadata.
+llama.cpp keeps a whole model in one file. The weights are dequantized exactly; the rows of the query and key
+projections, which llama.cpp stores in another order, are put back; the tokenizer is built from the tokens and merges
+of the metadata.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any

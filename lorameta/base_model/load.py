@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.base_model.config import commit_of, libraries, load, read_config
+from lorameta.base_model.locate import local_base
 from lorameta.base_model.shape import ALL_LINEAR, meta_model
 from lorameta.errors import BankError, UsageError
 
@@ -110,7 +111,7 @@ def base_fingerprint(base: str | PathLike[str], revision: str | None = None) -> 
     BankError
         It is not there.
     """
-    path = Path(base).expanduser()
+    path = Path(local_base(base)).expanduser()
     if path.is_dir():
         digest = hashlib.sha256()
         files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix in (".json", ".safetensors"))
@@ -149,7 +150,7 @@ def check_targets(model: Any, targets: Sequence[str]) -> None:
 
 def tokenizer_file(base: str | PathLike[str], revision: str | None, directory: Path) -> Path:
     """The base's ``tokenizer.json``: in the base where that is a directory, else saved to `directory`."""
-    file = Path(base).expanduser() / "tokenizer.json"
+    file = Path(local_base(base)).expanduser() / "tokenizer.json"
     if file.is_file():
         return file
     load("AutoTokenizer", base, revision).save_pretrained(directory)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from os.path import commonprefix
 from typing import Any
 
 from lorameta.base_model.batch import EncodedExample, answer_losses, collate
@@ -29,7 +28,7 @@ def packed_losses(model: Any, rows: Sequence[EncodedExample]) -> Any:
     import torch
     from torch.nn.functional import cross_entropy
 
-    shared = min(len(commonprefix([row.ids for row in rows])), min(len(row.ids) for row in rows) - 1)
+    shared = common_beginning([row.ids[:-1] for row in rows])
     ids = list(rows[0].ids[:shared])
     positions, owner = list(range(shared)), [-1] * shared
     before: list[int] = []  # where each answer token is predicted
@@ -57,6 +56,12 @@ def packed_losses(model: Any, rows: Sequence[EncodedExample]) -> Any:
     finally:
         hook.remove()
     return cross_entropy(logits.float(), torch.tensor(targets), reduction="none")
+
+
+def common_beginning(rows: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens all rows begin with."""
+    first, last = min(rows), max(rows)  # if these two agree, so do all between them
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from lorameta.base_model.load import Base
+from lorameta.base_model.shape import chosen_paths, linear_shapes
 from lorameta.errors import DataError
 
 #: A line that separates two documents of a text file.
 SEPARATOR = "<|end|>"
 #: Tokens that the second moments are taken over, and those of one sequence.
-TOKENS, LENGTH = 100_000, 256
+TOKENS, LENGTH = 50_000, 256
 
 
 def read_texts(path: str | PathLike[str]) -> list[str]:
@@ -41,7 +42,9 @@ def read_texts(path: str | PathLike[str]) -> list[str]:
     return found
 
 
-def sequences(tokenizer: Any, texts: Sequence[str], *, tokens: int = TOKENS, length: int = LENGTH, seed: int = 0) -> list[list[int]]:
+def sequences(
+    tokenizer: Any, texts: Sequence[str], *, tokens: int = TOKENS, length: int = LENGTH, seed: int = 0
+) -> list[list[int]]:
     """Token ids of pieces of at most `length` from documents in random order, until there are `tokens`."""
     found: list[list[int]] = []
     count = 0
@@ -128,8 +131,47 @@ def second_moments(
     return {name: arrays[leader[name]] for name in modules}
 
 
-def principal_rows(moment: np.ndarray, rank: int, scale: str = "equal") -> np.ndarray:
-    """Orthogonal rows along the `rank` largest principal directions of a second moment.
+def principal_a(
+    base: Base, targets: tuple[str, ...], rank: int, texts: Sequence[str], *, tokens: int = TOKENS,
+    progress: Callable[[int, int], object] | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """A of each target from the inputs that it gets over some texts.
+
+    The rows are the principal directions of the uncentred second moment of the input, the largest first, each scaled
+    such that a row's product with the input has the variance that it would have with an A drawn at random. Modules that
+    read the same tensor get the same A.
+
+    Parameters
+    ----------
+    base : Base
+    targets : tuple of str
+        As in :class:`LoraTraining`.
+    rank : int
+    texts : sequence of str
+    tokens : int
+        Of the texts, at most.
+    progress : callable, optional
+        Called with the number of sequences done and that of all.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray of shape (rank, d_in), float32
+    """
+    rows = sequences(base.tokenizer, texts, tokens=tokens)
+    modules = chosen_paths(linear_shapes(base.model), targets, base.name)
+    moments = second_moments(base.model, modules, rows, pad=base.tokenizer.pad_token_id, progress=progress)
+    made: dict[int, np.ndarray] = {}
+    for moment in moments.values():
+        if id(moment) not in made:
+            made[id(moment)] = principal_rows(moment, rank)
+    return {module: made[id(moment)] for module, moment in moments.items()}
+
+
+def principal_rows(moment: np.ndarray, rank: int, scale: str = "whitened") -> np.ndarray:
+    """Return the `rank` largest principal directions of a second moment as rows, scaled to equal variance.
+
+    The variance is that of a row drawn as PEFT does, uniform within ±1/√d: tr(M) / 3d. Signs are such that the entry
+    of largest size is positive.
     """
     from scipy.linalg import eigh
 
@@ -139,9 +181,7 @@ def principal_rows(moment: np.ndarray, rank: int, scale: str = "equal") -> np.nd
     vectors = vectors * np.where(vectors[np.arange(rank), np.abs(vectors).argmax(axis=1)] < 0, -1.0, 1.0)[:, None]
     # PEFT's A has entries uniform in ±1/√d: E‖a‖² = 1/3, and the variance of a·x is tr(M)/(3 d)
     target = np.trace(moment) / (3 * size)
-    if scale == "unit":
-        factor = np.full(rank, 1 / np.sqrt(3))
-    elif scale == "whitened":
+    if scale == "whitened":
         factor = np.sqrt(target / np.maximum(values, 1e-12))
     else:  # equal: orthonormal rows, together with the mean square of the default
         factor = np.full(rank, np.sqrt(target * rank / values.sum()))

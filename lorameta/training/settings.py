@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lorameta.base_model.shape import ALL_LINEAR
+from lorameta.data.split import Parts
 from lorameta.errors import UsageError, violations
 
 
@@ -54,9 +55,11 @@ class LoraTraining:
         generic text, see :mod:`lorameta.training.principal`.
     max_rows : int or None
         Train on at most so many of the training rows, the first in the order of their hashes. None: on all.
+    measured_rows : int or None
+        Measure losses on at most so many validation rows and as many test rows. None: on all.
     base_dtype : {"float32", "bfloat16"} or None
-        What the frozen base computes in while training. None: float32 below a billion parameters, bfloat16 above. bfloat16 is faster
-        where the processor multiplies it (AVX512_BF16, AMX), and slower elsewhere.
+        What the frozen base computes in while training. None: float32 below a billion parameters, bfloat16 above.
+        bfloat16 is faster where the processor multiplies it (AVX512_BF16, AMX), and slower elsewhere.
     share_prefix : bool
         Pass the tokens that all rows of a batch begin with once, see :mod:`lorameta.base_model.shared_prefix`. The
         numbers are the same up to rounding; where a definition is half of every prompt, a run takes half the time.
@@ -84,6 +87,7 @@ class LoraTraining:
     freeze_a: bool = False
     init_a: str = "random"
     max_rows: int | None = None
+    measured_rows: int | None = None
     base_dtype: str | None = None
     share_prefix: bool = False
 
@@ -115,8 +119,9 @@ class LoraTraining:
             problems.append(f"dtype is {self.dtype!r}; there are float32 and bfloat16")
         if self.init_a not in ("random", "principal"):
             problems.append(f"init_a is {self.init_a!r}; there are random and principal")
-        if self.max_rows is not None and self.max_rows < 1:
-            problems.append(f"max_rows is {self.max_rows}; it must be at least 1")
+        for name in ("max_rows", "measured_rows"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                problems.append(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.base_dtype not in (None, "float32", "bfloat16"):
             problems.append(f"base_dtype is {self.base_dtype!r}; there are float32 and bfloat16")
         if problems:
@@ -143,6 +148,11 @@ class LoraTraining:
         """Share of the learning rate at `step`, counted from 0, of a run of `steps`: a rise, then half a cosine."""
         rise = min(1.0, (step + 1) / max(1, self.warm_up(steps)))
         return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+
+    def rows_of(self, parts: Parts) -> Parts:
+        """Return the rows that a run uses: the first of each part, as far as `max_rows` and `measured_rows` go."""
+        few = self.measured_rows
+        return Parts(parts.train[: self.max_rows], parts.validation[:few], parts.test[:few])
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -121,8 +121,8 @@ def train_adapter(
     begun = time.perf_counter()
     if initial is None and settings.init_a != "random":
         raise UsageError(f"init_a is {settings.init_a!r}, but no initial A was given")
-    used = replace(parts, train=parts.train[: settings.max_rows])
-    rows = {name: _encode(base, getattr(used, name), name, settings) for name in ("train", "validation", "test")}
+    parts = settings.rows_of(parts)
+    rows = {name: _encode(base, getattr(parts, name), name, settings) for name in ("train", "validation", "test")}
     shortened = sum(long for _, long in rows.values())
     train, validation, test = (encoded for encoded, _ in rows.values())
     if not train or not validation:

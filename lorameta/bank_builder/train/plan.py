@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorameta.bank_builder.train.common_a import CommonA
 from lorameta.bank_builder.train.tasks import Task, reason
 from lorameta.bank_builder.train.worker import probe
 from lorameta.data import fingerprint
@@ -80,15 +81,17 @@ class Run:
     keys: dict[str, str] = field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    initial: CommonA | None = None
 
     def tokens(self, id: str) -> int:
-        """Tokens of a task's training rows."""
+        """Tokens of the rows that a task is trained on, prompt and answer."""
         counts = self.summaries[id].token_counts
-        return int(counts.sum()) if counts is not None else 0
+        whole = int(counts.sum()) if counts is not None else 0
+        return whole * len(self.settings.rows_of(self.parts[id]).train) // max(1, len(self.parts[id].train))
 
     def work(self, id: str) -> float:
         """Token passes of a task's training; measuring a row takes about a third of training on it."""
-        parts, tokens = self.parts[id], self.tokens(id)
+        parts, tokens = self.settings.rows_of(self.parts[id]), self.tokens(id)
         held_out = (len(parts.validation) * (self.settings.epochs + 2) + 2 * len(parts.test)) / max(1, len(parts.train))
         return tokens * (self.settings.epochs + held_out / 3)
 
@@ -110,6 +113,8 @@ def key_of(run: Run, parts: Parts) -> str:
     """What a finished adapter depends on."""
     rows = {part: fingerprint(getattr(parts, part)) for part in ("train", "validation", "test")}
     content = [ENGINE, rows, run.said, run.revision, run.fingerprint, run.settings.as_dict(), run.score_rows]
+    if run.initial is not None:
+        content.append(run.initial.sha256)
     return sha256(json.dumps(content, sort_keys=True).encode())
 
 
@@ -157,10 +162,11 @@ def check_cluster(client: Any, run: Run) -> None:
 def make_plan(run: Run, workers: int, threads: int, why: str) -> Plan:
     """What is left to do, and on what."""
     missing = [id for id in run.keys if id not in run.facts]
-    steps = sum(run.settings.epochs * -(-len(run.parts[id].train) // run.settings.batch_size) for id in missing)
+    rows = {id: len(run.settings.rows_of(run.parts[id]).train) for id in missing}
+    steps = sum(run.settings.epochs * -(-count // run.settings.batch_size) for count in rows.values())
     return Plan(
         tasks=len(run.tasks),
-        rows=sum(len(run.parts[id].train) for id in missing),
+        rows=sum(rows.values()),
         tokens=sum(run.tokens(id) for id in missing),
         steps=steps,
         missing=tuple(missing),

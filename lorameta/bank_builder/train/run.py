@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.bank.manifest import MANIFEST, read_manifest
+from lorameta.bank_builder.train.common_a import a_key, make_a, stored_a
 from lorameta.bank_builder.train.estimate import pace, time_left
 from lorameta.bank_builder.train.plan import SCORED, SMALL, Plan, Run, check_cluster, key_of, locate, make_plan, shares
 from lorameta.bank_builder.train.spread import Lost, close_workers, connected, spread, ticking
@@ -93,6 +94,7 @@ def train_bank(
     sentences: bool = False,
     score_rows: int | None = None,
     force: bool = False,
+    calibration: Sequence[str | PathLike[str]] = (),
     input_column: str | None = None,
     output_column: str | None = None,
     encoding: str = "utf-8",
@@ -136,6 +138,8 @@ def train_bank(
         base below 300 million parameters and none for a larger one, whose answers take long.
     force : bool
         Train anew what `output` holds of other settings.
+    calibration : sequence of paths
+        Files of generic text, plain or ``.gz``, for ``settings.init_a = "principal"``.
     input_column, output_column, encoding
         See :func:`lorameta.load_examples`.
     planned : callable, optional
@@ -173,6 +177,7 @@ def train_bank(
         root, {"base": run.fingerprint, "said": said, "settings": settings.as_dict(), "engine": ENGINE}, Path(source)
     )
     store.require(force=force)
+    key = a_key(run.fingerprint, settings, calibration)
     with ExitStack() as stack:
         client = stack.enter_context(connected(dask)) if dask else None
         encoder = token_encoder(run, Path(stack.enter_context(tempfile.TemporaryDirectory())))
@@ -183,7 +188,8 @@ def train_bank(
             except LorametaError as error:
                 run.failed[id] = reason(error)
                 continue
-            run.keys[id] = key_of(run, parts)
+        run.initial = stored_a(store.folder, key)
+        run.keys = {id: key_of(run, parts) for id, parts in run.parts.items()}
         manifest = read_manifest(root) if (root / MANIFEST).is_file() else None
         for id, key in run.keys.items():
             if (facts := store.facts(id, key, manifest)) is not None:
@@ -195,6 +201,9 @@ def train_bank(
         if planned is not None and not planned(plan):
             return None
         stack.enter_context(store.alone())
+        if key is not None and run.initial is None and plan.missing:
+            run.initial = make_a(store.folder, key, source, revision, settings, calibration)
+            run.keys = {id: key_of(run, parts) for id, parts in run.parts.items()}
         for id in run.facts:
             store.reclaim(id, run.facts[id], manifest)
         _train(run, store, plan, client, report)
@@ -237,6 +246,7 @@ def _train(run: Run, store: Store, plan: Plan, client: Any, report: Callable[[Pr
             Job(
                 id, run.parts[id], run.base, run.revision, run.fingerprint, run.said, run.settings, plan.threads,
                 run.score_rows, str(Path(notes) / id) if shared else "",
+                None if run.initial is None else run.initial.arrays,
             )
             for id in order
         ]  # fmt: skip

@@ -13,10 +13,12 @@ import platform
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lorameta.adapter import peft_format
 from lorameta.bank_builder.train.tasks import reason
@@ -51,6 +53,8 @@ class Job:
         Test rows, at most, on which base and adapter answer; 0 for none.
     status : str
         File in which the worker notes how far it is, on a machine that shares it; "" for none.
+    initial : mapping of str to numpy.ndarray, optional
+        A of every module to start from; by default drawn from the seed.
     """
 
     id: str
@@ -63,6 +67,7 @@ class Job:
     threads: int
     score_rows: int = 0
     status: str = ""
+    initial: Mapping[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def train_task(job: Job) -> Outcome:
         try:
             base = _base(job)
             try:
-                trained = train_adapter(job.parts, base, job.settings, progress=_notes(job))
+                trained = train_adapter(job.parts, base, job.settings, initial=job.initial, progress=_notes(job))
                 scores = _scores(job, base, trained)
             except Exception as error:  # a task must not take the others with it
                 return Outcome(job.id, error=reason(error))
@@ -178,7 +183,7 @@ def _base(job: Job) -> Base:
         try:
             found = base_fingerprint(job.base, job.revision)
             if found == job.fingerprint:
-                _bases[job.fingerprint] = load_base(job.base, job.revision)
+                _bases[job.fingerprint] = load_base(job.base, job.revision, job.settings.base_dtype)
         except Exception as error:
             raise LorametaError(f"the worker on {platform.node()} cannot train: {reason(error)}") from None
         if found != job.fingerprint:

@@ -59,6 +59,40 @@ def train(
     ] = 1024,
     dtype: Annotated[str, typer.Option(metavar="NAME", help="Of the adapters: bfloat16, float32.")] = "bfloat16",
     seed: Annotated[int, typer.Option(help="Of the first A, which all adapters share, and of the order of rows.")] = 0,
+    freeze_a: Annotated[
+        bool,
+        typer.Option("--freeze-a", help="Train B alone; all adapters have one A, so that mixtures of them are exact."),
+    ] = False,
+    init_a: Annotated[
+        str,
+        typer.Option(
+            "--init-a", metavar="NAME",
+            help="Where A comes from: random, or principal: the main directions of the layers' inputs over "
+            "--calibration text.",
+        ),
+    ] = "random",
+    calibration: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Generic text for --init-a principal, plain or .gz; may be repeated."),
+    ] = None,
+    max_rows: Annotated[
+        int | None, typer.Option("--max-rows", metavar="N", help="Train on at most so many rows of a task.")
+    ] = None,
+    measured_rows: Annotated[
+        int | None,
+        typer.Option("--measured-rows", metavar="N", help="Measure losses on at most so many held-out rows of a part."),
+    ] = None,
+    base_dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--base-dtype", metavar="NAME",
+            help="What the base computes in: float32, or bfloat16, faster on processors with AVX512_BF16 or AMX.",
+        ),
+    ] = None,
+    share_prefix: Annotated[
+        bool,
+        typer.Option("--share-prefix", help="Pass the tokens that all rows of a batch begin with once: faster."),
+    ] = False,
     jobs: Annotated[
         int | None, typer.Option(metavar="N", help="Trainings at once; by default as many as there are cores.")
     ] = None,
@@ -113,6 +147,8 @@ def train(
         targets=tuple(name.strip() for name in targets.split(",") if name.strip()),
         learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, micro_batch_size=micro_batch_size,
         dropout=dropout, max_length=max_length, seed=seed, dtype=dtype,
+        freeze_a=freeze_a, init_a=init_a, max_rows=max_rows, measured_rows=measured_rows, base_dtype=base_dtype,
+        share_prefix=share_prefix,
     )  # fmt: skip
     plans: list[Plan] = []
 
@@ -126,7 +162,7 @@ def train(
         made = train_bank(
             tasks, base, output, settings=settings, revision=revision, name=name, index=tasks_index, jobs=jobs,
             threads=threads, dask=dask, keep_all=keep_all, sentences=with_sentences,
-            score_rows=score_rows, force=force,
+            score_rows=score_rows, force=force, calibration=calibration or (),
             input_column=input_column, output_column=output_column, encoding=encoding, planned=planned, report=report,
         )  # fmt: skip
     if as_json:
