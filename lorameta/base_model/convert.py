@@ -150,13 +150,11 @@ def _config(get: Callable[..., Any], names: set[str], dtype: str, source: object
 
 def _tokenizer(get: Callable[..., Any], source: object) -> tuple[str, dict[str, Any]]:
     """``tokenizer.json`` and ``tokenizer_config.json`` of a byte-level BPE."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
     kind, split = get("tokenizer.ggml.model"), get("tokenizer.ggml.pre", "default")
     if kind != "gpt2" or split not in _DIGITS:
         raise BankError(f"{source} has a tokenizer {kind!r} with the pre-tokenizer {split!r}, which is not known here")
-    if get("tokenizer.ggml.add_bos_token", False):
-        raise BankError(f"{source} puts a beginning token before every text, which is not known here")
     tokens = get("tokenizer.ggml.tokens")
     merges = [tuple(merge.split(" ", 1)) for merge in get("tokenizer.ggml.merges")]
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
@@ -167,6 +165,11 @@ def _tokenizer(get: Callable[..., Any], source: object) -> tuple[str, dict[str, 
     types = get("tokenizer.ggml.token_type")
     special = [token for token, found in zip(tokens, types, strict=True) if found == _CONTROL]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    if get("tokenizer.ggml.add_bos_token", False):
+        first = tokens[get("tokenizer.ggml.bos_token_id")]
+        tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+            single=f"{first} $A", pair=f"{first} $A $B", special_tokens=[(first, tokens.index(first))]
+        )
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,

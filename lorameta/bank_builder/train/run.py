@@ -177,7 +177,7 @@ def train_bank(
         root, {"base": run.fingerprint, "said": said, "settings": settings.as_dict(), "engine": ENGINE}, Path(source)
     )
     store.require(force=force)
-    key = a_key(run.fingerprint, settings, calibration)
+    recipe = a_key(run.fingerprint, settings, calibration)
     with ExitStack() as stack:
         client = stack.enter_context(connected(dask)) if dask else None
         encoder = token_encoder(run, Path(stack.enter_context(tempfile.TemporaryDirectory())))
@@ -188,7 +188,7 @@ def train_bank(
             except LorametaError as error:
                 run.failed[id] = reason(error)
                 continue
-        run.initial = stored_a(store.folder, key)
+        run.initial = stored_a(store.folder, recipe)
         run.keys = {id: key_of(run, parts) for id, parts in run.parts.items()}
         manifest = read_manifest(root) if (root / MANIFEST).is_file() else None
         for id, key in run.keys.items():
@@ -201,8 +201,8 @@ def train_bank(
         if planned is not None and not planned(plan):
             return None
         stack.enter_context(store.alone())
-        if key is not None and run.initial is None and plan.missing:
-            run.initial = make_a(store.folder, key, source, revision, settings, calibration)
+        if recipe is not None and run.initial is None and plan.missing:
+            run.initial = make_a(store.folder, recipe, source, revision, settings, calibration)
             run.keys = {id: key_of(run, parts) for id, parts in run.parts.items()}
         for id in run.facts:
             store.reclaim(id, run.facts[id], manifest)

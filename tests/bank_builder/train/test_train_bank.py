@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -445,3 +446,26 @@ def test_a_cluster_without_the_base_is_refused_before_the_work(tasks, base, tmp_
         monkeypatch.setattr(run_module, "check_cluster", vanish)
         with pytest.raises(LorametaError, match="these workers cannot train"):
             train_bank(tasks, gone, tmp_path / "bank", settings=SETTINGS, dask=cluster.scheduler_address)
+
+
+def test_adapters_of_one_bank_share_a_computed_a(tasks, base, tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text("\n<|end|>\n".join(row["input"] for row in task_rows("opposite", 12)))
+    settings = replace(SETTINGS, freeze_a=True, init_a="principal", dtype="float32", epochs=1, share_prefix=True)
+    with pytest.raises(UsageError, match="--calibration"):
+        run(tasks, base, tmp_path / "bank", settings=settings)
+    with pytest.raises(UsageError, match="--calibration"):
+        run(tasks, base, tmp_path / "bank", calibration=[text])
+    options = {"settings": settings, "calibration": [text], "keep_all": True, "score_rows": 0}
+    run(tasks, base, tmp_path / "bank", **options)
+    bank = AdapterBank.open(tmp_path / "bank")
+    first, *others = [bank[id].modules for id in bank.ids]
+    for other in others:
+        assert all(np.array_equal(pair.A, other[name].A) for name, pair in first.items())
+        assert not all(np.array_equal(pair.B, other[name].B) for name, pair in first.items())
+    seen = trained_ids(monkeypatch)
+    run(tasks, base, tmp_path / "bank", **options)
+    assert seen == []
+    (tmp_path / "bank" / ".lorameta" / "train" / "initial_a.safetensors").write_bytes(b"damaged")
+    run(tasks, base, tmp_path / "bank", **options)  # another A could differ in its last bits: all are trained again
+    assert sorted(seen) == sorted(NAMES)
