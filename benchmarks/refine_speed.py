@@ -99,8 +99,8 @@ def worker(arguments: argparse.Namespace) -> dict[str, Any]:
     from lorameta.base_model.shape import linear_shapes
     from lorameta.data import load_examples
     from lorameta.training import LoraTraining, load_base
+    from lorameta.training.adapted import lora_on
     from lorameta.training.prefix import in_top_layers
-    from lorameta.training.train import lora_on
 
     variant = arguments.variant
     base = load_base(base_path, dtype="bfloat16" if variant.endswith("bfloat16") else "float32")
@@ -142,9 +142,10 @@ def with_ours(
     from torch.nn.functional import cross_entropy
 
     from lorameta.base_model.batch import collate
-    from lorameta.training import steps as ours
+    from lorameta.training import engine as ours
+    from lorameta.training.engine import BETAS
     from lorameta.training.prefix import Prefix, frozen_layers
-    from lorameta.training.train import BETAS, batches
+    from lorameta.training.rows import batches, cut, piece_tokens, pieces
 
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = ours.optimizer_of(parameters, settings.rate(base.model.config.hidden_size), 0.0)
@@ -152,13 +153,11 @@ def with_ours(
         optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, betas=BETAS, foreach=False, fused=False)
     if variant.endswith("compiled"):
         model.get_base_model().get_decoder().compile(dynamic=True)
-    most = ours.piece_tokens(base.model.num_parameters())
+    most = piece_tokens(base.model.num_parameters())
     lengths, pad = [len(row.ids) for row in rows], base.tokenizer.pad_token_id
 
     def all_logits(batch: list[int]) -> float:
         count = sum(ours.answers(rows[i]) for i in batch)
-        from lorameta.training.rows import pieces
-
         for piece in pieces(lengths, batch, rows=None, tokens=most):
             ids, attention, answers = collate([rows[i] for i in piece], pad)
             logits = model(input_ids=ids, attention_mask=attention).logits[:, :-1].float()
@@ -175,6 +174,7 @@ def with_ours(
     wanted = [*order, *order][: steps + 2]
     prefix = Prefix(model, frozen_layers(model)) if "states kept" in variant else None
     model.train()
+    losses_of = ours.losses_of(model, pad, prefix=prefix)
     losses, tokens, begun, cpu = [], 0, 0.0, 0.0
     with nullcontext() if prefix is None else prefix.mounted():
         for batch in wanted if prefix is not None else ():
@@ -186,7 +186,7 @@ def with_ours(
                 losses.append(all_logits(batch))
             else:
                 size = 1 << 30 if whole else most
-                losses.append(ours.backward(model, rows, batch, pad, most=None, tokens=size, prefix=prefix))
+                losses.append(ours.backward(losses_of, cut(rows, batch, tokens=size)))
             ours.clip(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

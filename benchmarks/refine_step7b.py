@@ -24,9 +24,9 @@ def step7b(arguments: argparse.Namespace) -> None:
     from lorameta.base_model.load import load_tokenizer
     from lorameta.doctor import examine
     from lorameta.training import Base, LoraTraining
+    from lorameta.training.adapted import lora_on
+    from lorameta.training.engine import answers, backward, clip, losses_of, optimizer_of
     from lorameta.training.measure import peak_memory, without_cache
-    from lorameta.training.steps import answers, backward, clip, optimizer_of
-    from lorameta.training.train import lora_on
 
     config = MistralConfig(num_hidden_layers=arguments.layers, sliding_window=None, dtype="bfloat16")
     with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +48,7 @@ def step7b(arguments: argparse.Namespace) -> None:
             mounted.train()
             for _ in range(2):
                 begun = time.perf_counter()
-                loss = backward(mounted, [row], [0], 0, most=None, tokens=1)
+                loss = backward(losses_of(mounted, 0), [[row]])
                 clip(parameters, 1.0)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)

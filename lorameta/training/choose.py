@@ -13,12 +13,12 @@ from lorameta.base_model.shape import Outline
 from lorameta.machine.memory import ITEMSIZE, TRAINED_BYTES
 from lorameta.machine.speed import LOGIT_BYTES
 from lorameta.training import memory_plan
+from lorameta.training.engine import answers
 from lorameta.training.measure import MARGIN, Pace, quicker
 from lorameta.training.options import RefineSettings
 from lorameta.training.plan import ROOM, Plan, held_out_for, refuse_time, steps_in, training_seconds
 from lorameta.training.rows import HELD_OUT, pieces
 from lorameta.training.settings import LoraTraining
-from lorameta.training.steps import answers
 
 
 def load(

@@ -20,6 +20,7 @@ from lorameta.data.split import Parts
 from lorameta.machine.machine import THREAD_VARIABLES, look
 from lorameta.machine.memory import ITEMSIZE
 from lorameta.training import choose, memory_plan
+from lorameta.training.adapted import lora_on, pairs_of
 from lorameta.training.checkpoint import Store, key_of
 from lorameta.training.loop import Hooks, Loop
 from lorameta.training.measure import checkpointed, kept_bytes, measure, peak_memory, without_cache
@@ -27,11 +28,9 @@ from lorameta.training.options import RefineSettings
 from lorameta.training.plan import ROOM, Plan
 from lorameta.training.prefix import Prefix, frozen_layers, in_top_layers
 from lorameta.training.progress import Log, Progress
-from lorameta.training.rows import encode_rows
+from lorameta.training.rows import encode_rows, piece_tokens
 from lorameta.training.settings import LoraTraining
 from lorameta.training.start import begin_with, check_start
-from lorameta.training.steps import piece_tokens
-from lorameta.training.train import lora_on, pairs_of
 
 
 @dataclass
@@ -90,8 +89,8 @@ class Job:
             loop.run(self._spent)
             largest = peak()
         with torch.no_grad():
-            for name, value in loop.best.items():
-                loop.parameters[name].copy_(value)
+            for name, value in loop.engine.best.items():
+                loop.engine.parameters[name].copy_(value)
         state = loop.state
         losses = dict(state.history)
         about = {
@@ -119,14 +118,14 @@ class Job:
             "top_layers": plan.top_layers,
             "minutes": plan.minutes,
             "seed": self._settings.seed,
-            "diverged": loop.diverged,
+            "diverged": loop.engine.diverged,
         }
         self._log.write("end", **{k: v for k, v in about.items() if k != "history"})
         start = self._start
         if start is not None and state.best_step == 0 and all(p.rank == plan.rank for p in start.modules.values()):
             modules: Mapping[str, Any] = start.modules  # the very numbers that were given
         else:
-            modules = {**self.frozen, **pairs_of(loop.parameters, self._settings)}
+            modules = {**self.frozen, **pairs_of(loop.engine.parameters, self._settings)}
         if start is None:
             return Adapter(modules, *self._said, report={"refinement": about})
         return replace(start, modules=modules, report=start.report | {"refinement": about})

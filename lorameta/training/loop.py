@@ -12,12 +12,12 @@ from typing import Any
 from lorameta.base_model.batch import EncodedExample
 from lorameta.training.budget import Budget
 from lorameta.training.checkpoint import PARTS, State, Store
+from lorameta.training.engine import Engine, Watch, answers, losses_of
 from lorameta.training.plan import FORWARD, Plan
 from lorameta.training.prefix import Prefix
 from lorameta.training.progress import Log, Progress
+from lorameta.training.rows import batches, cut
 from lorameta.training.settings import LoraTraining
-from lorameta.training.steps import answers, backward, clip, mean_loss, optimizer_of
-from lorameta.training.train import Watch, batches
 
 #: Weight of the newest step in the mean speed.
 _NEWEST = 0.2
@@ -81,24 +81,22 @@ class Loop:
         self.model, self.train, self.held_out = model, train, held_out
         self.plan, self.settings, self.pad, self.hooks = plan, settings, pad, hooks
         self.prefix = prefix
-        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = optimizer_of(list(self.parameters.values()), plan.learning_rate, settings.weight_decay)
+        losses = losses_of(model, pad, prefix=prefix)
+        self.engine = Engine(model, losses, settings)
+        self._held_out = list(cut(held_out, tokens=2 * plan.piece_tokens))  # no gradients are kept, so more tokens fit
         seconds = None if plan.minutes is None else 60 * plan.minutes
         self.budget = Budget(plan.steps, seconds, settings.warm_up(plan.expected_steps))
         self.measuring = FORWARD * plan.token_seconds * sum(len(row.ids) for row in held_out)
         self.state = State(seconds_a_token=plan.token_seconds)
-        self.best: dict[str, Any] = {}
-        self.diverged: str | None = None
         self._begun = time.perf_counter()
         self._before = 0.0
         self._saved_at = self._begun
         self._order: tuple[int, list[list[int]]] = (-1, [])
-        self._watch = Watch(math.log(model.config.vocab_size))
 
     def run(self, spent: float = 0.0) -> None:
         """From the checkpoint, if there is one, else from the start, to the end of the budget.
 
-        Afterwards `best` has the factors of the best state, and `state` tells how it went.
+        Afterwards `engine.best` has the factors of the best state, and `state` tells how it went.
 
         Parameters
         ----------
@@ -109,18 +107,18 @@ class Loop:
         self._saved_at = self._begun
         if not self._resume():
             self._seed()
-            self._first()
+            self._evaluate()
         while not self._ends():
             if self._diverges(self._batch()):
                 break
             if self._due():
                 self._evaluate()
-                if self.diverged:
+                if self.engine.diverged:
                     break
             self._save()
-        if not self.diverged and (not self.state.history or self.state.history[-1][0] != self.state.step):
+        if not self.engine.diverged and self.engine.history[-1][0] != self.engine.step:
             self._evaluate()
-        self.state.elapsed = self.elapsed
+        self._note()
 
     @property
     def elapsed(self) -> float:
@@ -132,28 +130,16 @@ class Loop:
 
         torch.manual_seed(self.settings.seed)  # of the dropout
 
-    def _first(self) -> None:
-        """Measure the start: what is returned must not be worse."""
-        begun = time.perf_counter()
-        loss = self._held_out_loss()
-        self.measuring = time.perf_counter() - begun
-        self.state.history = [(0, loss)]
-        self.best = self._copy()
-        self._watch = Watch(max(loss, math.log(self.model.config.vocab_size)), self.state.recent)
-        self.hooks.log.write("evaluation", step=0, validation_loss=loss, best=True, seconds=round(self.elapsed, 3))
-        self._observe()
-        self._show(None)
-
     def _ends(self) -> bool:
         ahead = 0.0
-        if self.budget.seconds is not None and not self.budget.ends(self.state.step, self.elapsed, 0.0):
+        if self.budget.seconds is not None and not self.budget.ends(self.engine.step, self.elapsed, 0.0):
             # One evaluation is owed at the end for whatever step is made.
             ahead = self.measuring + self.state.seconds_a_token * sum(len(self.train[i].ids) for i in self._batch())
-        return self.budget.ends(self.state.step, self.elapsed, ahead)
+        return self.budget.ends(self.engine.step, self.elapsed, ahead)
 
     def _batch(self) -> list[int]:
         """The rows of the step after `state.step`: an order for each epoch, from the seed alone."""
-        epoch, place = divmod(self.state.step, self.plan.steps_an_epoch)
+        epoch, place = divmod(self.engine.step, self.plan.steps_an_epoch)
         if self._order[0] != epoch:
             rng = random.Random(f"{self.settings.seed} {epoch}")
             lengths = [len(row.ids) for row in self.train]
@@ -163,32 +149,21 @@ class Loop:
     def _diverges(self, batch: list[int]) -> bool:
         """One step; whether the run has to be given up instead."""
         begun = time.perf_counter()
-        self.model.train()
-        rate = self.plan.learning_rate * self.budget.factor(self.state.step, self.elapsed)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        loss = backward(
-            self.model, self.train, batch, self.pad,
-            most=self.settings.micro_batch_size, tokens=self.plan.piece_tokens, prefix=self.prefix,
-        )  # fmt: skip
-        norm = clip(list(self.parameters.values()), self.settings.max_gradient_norm)
-        self.diverged = self._watch.trouble(self.state.step + 1, loss, norm)
-        if self.diverged:
-            self.optimizer.zero_grad(set_to_none=True)
-            self.hooks.log.write("diverged", step=self.state.step + 1, why=self.diverged)
+        rate = self.plan.learning_rate * self.budget.factor(self.engine.step, self.elapsed)
+        pieces = cut(self.train, batch, most=self.settings.micro_batch_size, tokens=self.plan.piece_tokens)
+        loss, norm = self.engine.train(pieces, rate)
+        if self.engine.diverged:
+            self.hooks.log.write("diverged", step=self.engine.step + 1, why=self.engine.diverged)
             return True
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         tokens = sum(len(self.train[i].ids) for i in batch)
         seconds = time.perf_counter() - begun
-        self.state.step += 1
         self.state.tokens += tokens
-        self.state.recent = self._watch.recent
         speed = self.state.seconds_a_token
         self.state.seconds_a_token = (1 - _NEWEST) * speed + _NEWEST * seconds / tokens
-        progress = self._show(sum(self.state.recent) / len(self.state.recent))
+        recent = self.engine.watch.recent
+        progress = self._show(sum(recent) / len(recent))
         self.hooks.log.write(
-            "step", step=self.state.step, loss=loss, rate=rate, gradient=norm, tokens=tokens,
+            "step", step=self.engine.step, loss=loss, rate=rate, gradient=norm, tokens=tokens,
             answers=sum(answers(self.train[i]) for i in batch), seconds=round(seconds, 4),
             tokens_per_second=round(tokens / seconds, 1), elapsed=round(self.elapsed, 3),
             memory_mb=None if progress is None else round(progress.memory / 1e6),
@@ -199,33 +174,27 @@ class Loop:
     def _due(self) -> bool:
         """Whether the held-out rows are to be measured now; the end has its own measurement."""
         mark = self.state.next_evaluation / self.plan.evaluations
-        return mark < 1 and self.budget.used(self.state.step, self.elapsed) >= mark
+        return mark < 1 and self.budget.used(self.engine.step, self.elapsed) >= mark
 
     def _evaluate(self) -> None:
+        """Measure the held-out rows, at the start as well: what is returned must not be worse."""
         begun = time.perf_counter()
-        loss = self._held_out_loss()
+        loss = self.engine.measure(self._held_out)
         self.measuring = time.perf_counter() - begun
-        while self.state.next_evaluation / self.plan.evaluations <= self.budget.used(self.state.step, self.elapsed):
+        while self.state.next_evaluation / self.plan.evaluations <= self.budget.used(self.engine.step, self.elapsed):
             self.state.next_evaluation += 1
-        losses = dict(self.state.history)
-        better = loss < losses[self.state.best_step]
-        self.state.history.append((self.state.step, loss))
-        if better:
-            self.state.best_step, self.best = self.state.step, self._copy()
         self.hooks.log.write(
-            "evaluation", step=self.state.step, validation_loss=loss, best=better, seconds=round(self.elapsed, 3)
-        )
-        if not math.isfinite(loss):
-            self.diverged = f"step {self.state.step}: the validation loss is {loss}"
+            "evaluation", step=self.engine.step, validation_loss=loss,
+            best=self.engine.best_step == self.engine.step, seconds=round(self.elapsed, 3),
+        )  # fmt: skip
         self._observe()
-
-    def _held_out_loss(self) -> float:
-        return mean_loss(self.model, self.held_out, self.pad, tokens=self.plan.piece_tokens, prefix=self.prefix)
+        if len(self.engine.history) == 1:
+            self._show(None)
 
     def _observe(self) -> None:
         if self.hooks.observe is not None:
             begun = time.perf_counter()
-            self.hooks.observe(self.state.step, self.elapsed, self.best)
+            self.hooks.observe(self.engine.step, self.elapsed, self.engine.best)
             self._begun += time.perf_counter() - begun
 
     def _show(self, loss: float | None) -> Progress | None:
@@ -233,16 +202,15 @@ class Loop:
             return None
         import psutil
 
-        losses = dict(self.state.history)
-        used = self.budget.used(self.state.step, self.elapsed)
+        engine = self.engine
         progress = Progress(
-            step=self.state.step,
+            step=engine.step,
             steps=self.plan.steps,
-            used=used,
+            used=self.budget.used(engine.step, self.elapsed),
             loss=loss,
-            validation=self.state.history[-1][1],
-            best=losses[self.state.best_step],
-            best_step=self.state.best_step,
+            validation=engine.history[-1][1],
+            best=dict(engine.history)[engine.best_step],
+            best_step=engine.best_step,
             tokens_a_second=1 / self.state.seconds_a_token if self.state.seconds_a_token else 0.0,
             memory=psutil.Process().memory_info().rss,
             left=self._left(),
@@ -254,14 +222,14 @@ class Loop:
     def _left(self) -> float:
         left = math.inf if self.budget.seconds is None else self.budget.seconds - self.elapsed
         if self.budget.steps is not None:
-            missing = self.budget.steps - self.state.step
+            missing = self.budget.steps - self.engine.step
             step = self.state.seconds_a_token * self.plan.tokens / self.plan.steps_an_epoch
             rest = max(0, self.plan.evaluations - self.state.next_evaluation + 1)
             left = min(left, missing * step + rest * self.measuring)
         return max(0.0, left)
 
     def _save(self) -> None:
-        hooks, step = self.hooks, self.state.step
+        hooks, step = self.hooks, self.engine.step
         if hooks.store is None:
             return
         due = time.perf_counter() - self._saved_at >= hooks.save_seconds
@@ -274,15 +242,21 @@ class Loop:
 
         if self.hooks.store is None:
             return
-        self.state.elapsed = self.elapsed
+        self._note()
         tensors = {"rng": torch.get_rng_state()}
-        for name, p in self.parameters.items():
-            moments = self.optimizer.state[p]
-            values = (p.detach(), moments["exp_avg"], moments["exp_avg_sq"], self.best[name])
+        for name, p in self.engine.parameters.items():
+            moments = self.engine.optimizer.state[p]
+            values = (p.detach(), moments["exp_avg"], moments["exp_avg_sq"], self.engine.best[name])
             tensors |= {f"{part}/{name}": v.contiguous() for part, v in zip(PARTS, values, strict=True)}
         self.hooks.store.save(self.state, tensors)
         self._saved_at = time.perf_counter()
-        self.hooks.log.write("checkpoint", step=self.state.step)
+        self.hooks.log.write("checkpoint", step=self.engine.step)
+
+    def _note(self) -> None:
+        """Bring the state up to date: what a checkpoint keeps and the report tells."""
+        engine = self.engine
+        self.state.step, self.state.best_step, self.state.history = engine.step, engine.best_step, engine.history
+        self.state.recent, self.state.elapsed = engine.watch.recent, self.elapsed
 
     def _resume(self) -> bool:
         import torch
@@ -292,25 +266,23 @@ class Loop:
             return False
         self.state, tensors = found
         self._before = self.state.elapsed
+        engine = self.engine
+        engine.step, engine.best_step, engine.history = self.state.step, self.state.best_step, self.state.history
+        engine.watch = Watch(max(engine.history[0][1], engine.watch.blind), list(self.state.recent))
         with torch.no_grad():
-            for name, p in self.parameters.items():
+            for name, p in engine.parameters.items():
                 p.copy_(tensors[f"now/{name}"])
-        self.best = {name: tensors[f"best/{name}"] for name in self.parameters}
+        engine.best = {name: tensors[f"best/{name}"] for name in engine.parameters}
         moments = {
             index: {
-                "step": torch.tensor(float(self.state.step)),
+                "step": torch.tensor(float(engine.step)),
                 "exp_avg": tensors[f"first/{name}"],
                 "exp_avg_sq": tensors[f"second/{name}"],
             }
-            for index, name in enumerate(self.parameters)
+            for index, name in enumerate(engine.parameters)
         }
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        groups = engine.optimizer.state_dict()["param_groups"]
+        engine.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         torch.set_rng_state(tensors["rng"])
-        start = self.state.history[0][1]
-        self._watch = Watch(max(start, math.log(self.model.config.vocab_size)), list(self.state.recent))
-        self.hooks.log.write("resumed", step=self.state.step)
+        self.hooks.log.write("resumed", step=engine.step)
         return True
-
-    def _copy(self) -> dict[str, Any]:
-        return {name: p.detach().clone() for name, p in self.parameters.items()}

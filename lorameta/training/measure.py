@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from lorameta.base_model.batch import EncodedExample, collate, decoder_of
 from lorameta.base_model.load import Base, cast
 from lorameta.base_model.shape import layer_stack
+from lorameta.training.adapted import lora_on
+from lorameta.training.engine import backward, clip, losses_of, optimizer_of
+from lorameta.training.rows import cut
 from lorameta.training.settings import LoraTraining
-from lorameta.training.steps import backward, clip, optimizer_of
-from lorameta.training.train import lora_on
 
 if TYPE_CHECKING:
     from lorameta.training.prefix import Prefix
@@ -105,8 +106,7 @@ def quicker(base: Base, rows: Sequence[EncodedExample], settings: LoraTraining, 
         Of a usual piece.
     """
     found: dict[str, float] = {}
-    batch = range(len(rows))
-    pad = base.tokenizer.pad_token_id
+    pieces = list(cut(rows, tokens=tokens))
     for dtype in ("float32", "bfloat16"):
         with shallow(base.model):
             model = copy.deepcopy(base.model)
@@ -114,10 +114,11 @@ def quicker(base: Base, rows: Sequence[EncodedExample], settings: LoraTraining, 
         narrow = settings_for(settings, model)
         with without_cache(part.model), lora_on(part, narrow) as mounted:
             mounted.train()
+            losses = losses_of(mounted, base.tokenizer.pad_token_id)
             times = []
             for _ in range(4):
                 begun = time.perf_counter()
-                backward(mounted, rows, batch, pad, most=None, tokens=tokens)
+                backward(losses, pieces)
                 times.append(time.perf_counter() - begun)
                 if sum(times) > ENOUGH and len(times) > 1:
                     break
@@ -165,11 +166,12 @@ def measure(
     parameters = [p for p in model.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in parameters]
     optimizer = optimizer_of(parameters, 1e-12, 0.0)
+    losses = losses_of(model, pad, prefix=prefix)
     model.train()
 
     def step(batch: Sequence[int]) -> float:
         begun = time.perf_counter()
-        backward(model, rows, batch, pad, most=settings.micro_batch_size, tokens=tokens, prefix=prefix)
+        backward(losses, cut(rows, batch, most=settings.micro_batch_size, tokens=tokens))
         clip(parameters, settings.max_gradient_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

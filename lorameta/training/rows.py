@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from lorameta.base_model.batch import EncodedExample, encode_example
+from lorameta.base_model.load import LARGE
 from lorameta.data import Example
 from lorameta.data.split import Parts, by_digest
 from lorameta.errors import DataError
 
 #: Fewest rows that the best state is chosen by, where there are four times as many, and the most.
 HELD_OUT = (16, 512)
+#: Tokens that go through a base at once, by the number of its parameters: enough for matrices to be multiplied at full
+#: speed, and no more, since memory grows with them.
+PIECE_TOKENS = {100e6: 4096, LARGE: 1024, math.inf: 512}
 
 
 def hold_out(examples: Iterable[Example], share: float) -> Parts:
@@ -89,3 +95,27 @@ def pieces(lengths: Sequence[int], chosen: Sequence[int], *, rows: int | None, t
         piece.append(index)
     if piece:
         yield piece
+
+
+def batches(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[list[int]]:
+    """Indices in batches of similar length and in random order: shuffled, sorted within pools of eight, shuffled."""
+    order = rng.sample(range(len(lengths)), len(lengths))
+    pool = 8 * batch_size
+    order = [i for p in range(0, len(order), pool) for i in sorted(order[p : p + pool], key=lambda i: lengths[i])]
+    found = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    rng.shuffle(found)
+    return found
+
+
+def piece_tokens(parameters: int) -> int:
+    """Tokens that go through a base of so many parameters at once."""
+    return next(tokens for most, tokens in PIECE_TOKENS.items() if parameters < most)
+
+
+def cut(
+    rows: Sequence[EncodedExample], chosen: Sequence[int] | None = None, *, most: int | None = None, tokens: int
+) -> Iterator[list[EncodedExample]]:
+    """Yield the rows of each of the :func:`pieces` of a batch; by default of all rows."""
+    chosen = range(len(rows)) if chosen is None else chosen
+    for piece in pieces([len(row.ids) for row in rows], chosen, rows=most, tokens=tokens):
+        yield [rows[i] for i in piece]

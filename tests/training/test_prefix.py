@@ -14,10 +14,11 @@ from lorameta.base_model.batch import decoder_of, encode_example  # noqa: E402
 from lorameta.data import load_examples  # noqa: E402
 from lorameta.errors import UsageError  # noqa: E402
 from lorameta.training import Base, LoraTraining, finetune, load_base, memory_plan, prepared, refine  # noqa: E402
+from lorameta.training.adapted import lora_on  # noqa: E402
+from lorameta.training.engine import backward, losses_of, mean_loss  # noqa: E402
 from lorameta.training.measure import without_cache  # noqa: E402
 from lorameta.training.prefix import Prefix, frozen_layers  # noqa: E402
-from lorameta.training.steps import backward, mean_loss  # noqa: E402
-from lorameta.training.train import lora_on  # noqa: E402
+from lorameta.training.rows import cut  # noqa: E402
 from tests.conftest import task_rows  # noqa: E402
 
 ROWS = task_rows("animal_sound", 40)
@@ -82,11 +83,13 @@ def test_kept_states_give_the_losses_and_gradients_of_the_whole_model(where, nam
             mounted.train()
             if kept:
                 with prefix.mounted():
-                    loss = backward(mounted, rows, range(16), 0, most=None, tokens=200, prefix=prefix)
-                    held = mean_loss(mounted, rows, 0, tokens=200, prefix=prefix)
+                    losses = losses_of(mounted, 0, prefix=prefix)
+                    loss = backward(losses, cut(rows, range(16), tokens=200))
+                    held = mean_loss(mounted, losses, cut(rows, tokens=400))
             else:
-                loss = backward(mounted, rows, range(16), 0, most=None, tokens=200)
-                held = mean_loss(mounted, rows, 0, tokens=200)
+                losses = losses_of(mounted, 0)
+                loss = backward(losses, cut(rows, range(16), tokens=200))
+                held = mean_loss(mounted, losses, cut(rows, tokens=400))
             found.append((loss, held, [p.grad.clone() for p in mounted.parameters() if p.requires_grad]))
             mounted.zero_grad(set_to_none=True)
         assert all(not hasattr(layer, "forward") or "forward" not in vars(layer) for layer in stack_of(model))
@@ -165,7 +168,7 @@ def test_upper_layers_alone_are_adapted_and_frozen_ones_run_once_a_row(deep, tmp
     assert about["top_layers"] == 2
     base = load_base(deep)
     model = PeftModel.from_pretrained(base.model, str(done.save_pretrained(tmp_path / "top"))).eval()
-    found = mean_loss(model, job._rows[1], 0, tokens=1000)
+    found = mean_loss(model, losses_of(model, 0), cut(job._rows[1], tokens=2000))
     assert found == pytest.approx(about["loss"], rel=1e-4)
 
 

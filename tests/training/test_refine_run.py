@@ -25,11 +25,20 @@ from lorameta.base_model.batch import collate, encode_example  # noqa: E402
 from lorameta.base_model.load import cast  # noqa: E402
 from lorameta.data import load_examples  # noqa: E402
 from lorameta.errors import BankError, DataError, LorametaError, UsageError  # noqa: E402
-from lorameta.training import Base, RefineSettings, finetune, load_base, memory_plan, prepared, refine  # noqa: E402
-from lorameta.training import loop as loops  # noqa: E402
+from lorameta.training import (  # noqa: E402
+    Base,
+    RefineSettings,
+    engine,
+    finetune,
+    load_base,
+    memory_plan,
+    prepared,
+    refine,
+)
+from lorameta.training.adapted import lora_on  # noqa: E402
+from lorameta.training.engine import backward, losses_of  # noqa: E402
 from lorameta.training.measure import checkpointed, kept_bytes, without_cache  # noqa: E402
-from lorameta.training.steps import backward  # noqa: E402
-from lorameta.training.train import lora_on  # noqa: E402
+from lorameta.training.rows import cut  # noqa: E402
 from tests.conftest import task_rows  # noqa: E402
 
 ROWS = task_rows("animal_sound", 40)
@@ -71,9 +80,9 @@ def test_it_is_better_than_its_start_and_peft_gives_the_loss_that_it_reports(whe
     held = task_rows("animal_sound", 48)[40:]
     done = refine(given, ROWS, base=where, settings=FAST, validation=held)
     about = done.report["refinement"]
-    assert about["loss"] == min(loss for _, loss in about["history"]) or about["loss"] == pytest.approx(
-        min(loss for _, loss in about["history"]), abs=1e-5
-    )
+    losses = dict(map(tuple, about["history"]))
+    assert about["best_step"] == min(losses, key=losses.get)
+    assert about["loss"] == pytest.approx(min(losses.values()), abs=1e-5)
     assert about["loss"] < about["loss_at_start"]
     assert about["steps"] == 20
     assert about["held_out"] == 8
@@ -122,11 +131,11 @@ def test_when_no_step_helps_the_very_numbers_that_were_given_come_back(where, gi
 def test_the_best_state_wins_the_start_included(where, given, monkeypatch, script, best):
     measured, states = iter(script), []
 
-    def mean_loss(model, rows, pad, *, tokens, prefix):
+    def mean_loss(model, losses, pieces):
         states.append({name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad})
         return next(measured)
 
-    monkeypatch.setattr(loops, "mean_loss", mean_loss)
+    monkeypatch.setattr(engine, "mean_loss", mean_loss)
     with prepared(ROWS, where, FAST | {"steps": 3}, start=given) as job:
         job.plan = replace(job.plan, evaluations=3)
         done = job.run()
@@ -165,7 +174,7 @@ def test_pieces_and_checkpointing_have_the_gradient_of_the_whole(where):
         for tokens, again in ((10_000, False), (60, False), (10_000, True)):
             model.train()
             with checkpointed(base.model) if again else nullcontext():
-                loss = backward(model, rows, range(16), 0, most=None, tokens=tokens)
+                loss = backward(losses_of(model, 0), cut(rows, range(16), tokens=tokens))
             found.append((loss, [p.grad.clone() for p in model.parameters() if p.requires_grad]))
             model.zero_grad(set_to_none=True)
     for loss, gradients in found[1:]:

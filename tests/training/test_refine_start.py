@@ -11,8 +11,8 @@ pytest.importorskip("peft")
 from lorameta.adapter import Adapter, LoraPair  # noqa: E402
 from lorameta.errors import BankError  # noqa: E402
 from lorameta.training import LoraTraining, load_base  # noqa: E402
+from lorameta.training.adapted import lora_on  # noqa: E402
 from lorameta.training.start import ROW, balanced, check_start, cut, lay_on  # noqa: E402
-from lorameta.training.train import lora_on  # noqa: E402
 
 RNG = np.random.default_rng(5)
 

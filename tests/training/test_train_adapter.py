@@ -17,8 +17,18 @@ from lorameta.base_model.batch import encode_example  # noqa: E402
 from lorameta.base_model.load import base_fingerprint, check_targets, outline  # noqa: E402
 from lorameta.data import Example, load_examples  # noqa: E402
 from lorameta.errors import BankError, DataError, UsageError  # noqa: E402
-from lorameta.training import Base, LoraTraining, Parts, load_base, split_examples, train_adapter  # noqa: E402
-from lorameta.training import train as engine  # noqa: E402
+from lorameta.training import (  # noqa: E402
+    Base,
+    LoraTraining,
+    Parts,
+    engine,
+    load_base,
+    split_examples,
+    train_adapter,
+)
+from lorameta.training import train as runs  # noqa: E402
+from lorameta.training.adapted import lora_on  # noqa: E402
+from lorameta.training.rows import batches  # noqa: E402
 from tests.conftest import task_rows  # noqa: E402
 
 FAST = LoraTraining(rank=2, alpha=4, targets=("q_proj", "v_proj"), learning_rate=2e-2, epochs=2, batch_size=8)
@@ -68,6 +78,29 @@ def test_it_learns_and_says_what_it_measured(base, parts):
     assert {pair.scaling for pair in trained.adapter.modules.values()} == {2.0}
 
 
+#: What engine 1 gave when it was written: settings -> validation losses, loss of the test rows, norm of the update.
+RECORDED = {
+    "two factors": (FAST, (6.543563, 5.730090, 5.362271), 5.563514, 1.371649),
+    "all layers, dropout": (
+        LoraTraining(learning_rate=2e-2, batch_size=8, epochs=3, dropout=0.1, weight_decay=0.01, micro_batch_size=3),
+        (6.543563, 3.101677, 2.093547, 2.091600),
+        2.101613,
+        7.957008,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_run_gives_the_numbers_of_its_engine(base, parts, name):
+    """Banks keep the number of the engine: who changes what it computes must raise it, or a resumed bank is mixed."""
+    settings, history, test_loss, norm = RECORDED[name]
+    trained = train_adapter(parts, base, settings)
+    assert runs.ENGINE == 1
+    assert trained.history == pytest.approx(history, rel=2e-3)
+    assert trained.losses["test"]["adapter"] == pytest.approx(test_loss, rel=2e-3)
+    assert trained.adapter.norm() == pytest.approx(norm, rel=2e-3)
+
+
 def test_peft_gives_the_same_loss_with_the_saved_adapter(base, parts, tmp_path):
     from peft import PeftModel
 
@@ -94,7 +127,7 @@ def test_every_run_of_a_seed_starts_from_one_A_whatever_its_rows(base):
         rows = split_examples(load_examples(task_rows(task, 20)))
         history = train_adapter(rows, base, barely).history
         assert len(history) == 2
-        with engine.lora_on(base, barely) as model:
+        with lora_on(base, barely) as model:
             found.append({name: p.detach().clone() for name, p in model.named_parameters() if "lora_A" in name})
     assert found[0].keys() == found[1].keys()
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
@@ -103,13 +136,14 @@ def test_every_run_of_a_seed_starts_from_one_A_whatever_its_rows(base):
 
 def test_rows_that_are_held_out_are_never_trained_on(base, parts, monkeypatch):
     seen = []
-    backward = engine._backward
+    backward = engine.backward
 
-    def spy(model, base, batch, settings):
-        seen.extend(tuple(row.ids) for row in batch)
-        return backward(model, base, batch, settings)
+    def spy(losses, pieces):
+        pieces = list(pieces)
+        seen.extend(tuple(row.ids) for piece in pieces for row in piece)
+        return backward(losses, pieces)
 
-    monkeypatch.setattr(engine, "_backward", spy)
+    monkeypatch.setattr(engine, "backward", spy)
     train_adapter(parts, base, FAST)
     ids = {
         part: {tuple(encode_example(base.tokenizer, row).ids) for row in getattr(parts, part)}
@@ -133,11 +167,12 @@ def test_a_gradient_in_pieces_is_that_of_the_whole(base, parts):
 def test_the_best_epoch_wins_the_start_included(base, parts, monkeypatch, script, best):
     measured, states = iter(script), []
 
-    def mean_loss(model, base, rows, settings):
+    def mean_loss(model, losses, pieces):
         states.append({name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad})
         return next(measured, 0.0)
 
     monkeypatch.setattr(engine, "mean_loss", mean_loss)
+    monkeypatch.setattr(runs, "mean_loss", mean_loss)
     alone = Parts(parts.train, parts.validation)  # no test rows, so that each measurement is one of the script
     trained = train_adapter(alone, base, LoraTraining(**{**vars(FAST), "epochs": 3}))
     assert trained.best_epoch == best
@@ -160,7 +195,7 @@ def test_a_run_that_explodes_is_given_up_and_returns_nothing_worse_than_the_base
 
 
 def test_nan_is_caught_at_its_step(base, parts, monkeypatch):
-    monkeypatch.setattr(engine, "_backward", lambda *_: math.nan)
+    monkeypatch.setattr(engine, "backward", lambda *_: math.nan)
     trained = train_adapter(parts, base, FAST)
     assert trained.diverged == "step 1: the loss is nan"
     assert (trained.best_epoch, trained.adapter.norm()) == (0, 0.0)
@@ -230,7 +265,7 @@ def test_all_linear_layers_of_other_architectures(base, parts, name):
 
 def test_batches_are_a_partition_of_rows_of_like_length():
     lengths = random.Random(3).choices(range(1, 90), k=203)
-    found = engine.batches(lengths, 16, random.Random(0))
+    found = batches(lengths, 16, random.Random(0))
     assert sorted(i for batch in found for i in batch) == list(range(203))
     assert all(len(batch) <= 16 for batch in found)
     spread = np.mean([max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in found])
