@@ -109,11 +109,16 @@ def write_bank(
     return root / MANIFEST
 
 
-def fill(root: Path, base: BaseRecord, record: AdapterRecord, problems: list[str]) -> AdapterRecord:
-    """The record with what its files say; what contradicts them is a problem."""
+def fill(
+    root: Path, base: BaseRecord, record: AdapterRecord, problems: list[str], staged: Path | None = None
+) -> AdapterRecord:
+    """Return the record with what its files say; what contradicts them is a problem.
+
+    The files are in `staged`, our own work folder, until they are moved to their path in the bank.
+    """
     record = replace(record, path=record.path or f"adapters/{record.id}")
     try:
-        directory = inside(root, record.path)
+        directory = staged or inside(root, record.path)
     except BankError as error:
         problems.append(f"{record.id}: {error}")
         return record

@@ -82,9 +82,8 @@ def write(
                 records.append(replace(record, **{key: getattr(known, key) for key in stored}))
                 continue
             staged = store.staged(id)
-            record = fill(run.root, base, replace(record, path=staged.relative_to(run.root).as_posix()), problems)
             path = edit.free_path(run.root, manifest, id)
-            records.append(replace(record, path=path))
+            records.append(fill(run.root, base, replace(record, path=path), problems, staged))
             moves[path] = staged
         if problems:
             raise BankError(violations(problems, f"no bank was written to {run.root}:"))
