@@ -59,6 +59,20 @@ _ALL = (
             "shortlist": Option(_SHORTLIST, "nearest", choices=_WAYS),
         },
     ),
+    Operator(
+        "gradient", "softmin of the loss's slopes towards the adapters at the uniform mixture: one backward pass over "
+        "labelled rows, no step", 0.5, top_k=True, needs=("rows",),
+        options={"candidates": _candidates(None), "rows": _rows(16)},
+    ),
+    Operator(
+        "stack", "the weights from 0 up with the lowest loss on labelled rows, solved for on linearised logits",
+        needs=("rows",),
+        options={
+            "candidates": _candidates(20), "rows": _rows(32), "shortlist": Option(_SHORTLIST, "nearest", choices=_WAYS),
+            "rounds": Option("linearisations, each around the weights of the last", 1, least=1, whole=True),
+            "ridge": Option("price of squared weights; chosen by cross-validation unless given"),
+        },
+    ),
 )
 # fmt: on
 #: By name.
