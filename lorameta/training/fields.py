@@ -26,6 +26,12 @@ def setting(default: Any, help: str, *, metavar: str | None = None, flag: str | 
     return field(default=default, metadata={"help": help, "metavar": metavar, "flag": flag})
 
 
+def same_as(settings: type, name: str) -> Any:
+    """Declare a field with the default and the texts of one of another class of settings."""
+    one = next(one for one in fields(settings) if one.name == name)
+    return field(default=one.default, metadata=one.metadata)
+
+
 def documented(settings: T) -> T:
     """Write the section `Attributes` of a dataclass of settings from the texts of its fields."""
     lines = ["", "Attributes", "----------"]

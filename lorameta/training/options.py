@@ -9,7 +9,7 @@ from typing import Any
 
 from lorameta.base_model.shape import ALL_LINEAR
 from lorameta.errors import LorametaError, UsageError, violations
-from lorameta.training.fields import documented, setting
+from lorameta.training.fields import documented, same_as, setting
 from lorameta.training.settings import LoraTraining
 
 #: Passes over the rows where neither steps, nor minutes, nor epochs are given.
@@ -52,9 +52,7 @@ class RefineSettings:
         None, "Adapt the N uppermost layers alone; by default all. What those below make of a row is computed once and "
         "kept if there is memory: quicker.", metavar="N",
     )  # fmt: skip
-    learning_rate: float | None = setting(
-        None, "Learning rate of AdamW; by default 5e-4 (2000 / width)^0.781: 2.9e-4 for a base of 7B.", metavar="X"
-    )
+    learning_rate: float | None = same_as(LoraTraining, "learning_rate")
     batch_size: int | None = setting(
         None, "Rows per step; by default a sixteenth of the rows, from 4 to 8.", metavar="N"
     )
@@ -62,12 +60,12 @@ class RefineSettings:
         None, "Rows in memory at once, with the gradient of the whole batch; by default as many as run well.",
         metavar="N",
     )  # fmt: skip
-    dropout: float = setting(0.0, "Dropout on the input of the adapter, in [0, 1).", metavar="P")
-    weight_decay: float = setting(0.0, "Weight decay of AdamW.", metavar="X")
-    warmup_steps: int = setting(20, "Steps in which the learning rate rises, at most a tenth of all.", metavar="N")
-    max_gradient_norm: float = setting(1.0, "Norm to which a longer gradient is clipped.", metavar="X")
-    max_length: int = setting(1024, "Tokens per row; a longer prompt loses its beginning.", metavar="N")
-    seed: int = setting(0, "Seed of the first A, of the order of the rows, and of dropout.", metavar="N")
+    dropout: float = same_as(LoraTraining, "dropout")
+    weight_decay: float = same_as(LoraTraining, "weight_decay")
+    warmup_steps: int = same_as(LoraTraining, "warmup_steps")
+    max_gradient_norm: float = same_as(LoraTraining, "max_gradient_norm")
+    max_length: int = same_as(LoraTraining, "max_length")
+    seed: int = same_as(LoraTraining, "seed")
     precision: str = setting(
         "auto", "Precision of the base: float32, bfloat16, or auto, which measures where both are possible. The "
         "adapter is trained in float32 in any case.", metavar="NAME",

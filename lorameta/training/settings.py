@@ -9,60 +9,13 @@ from typing import Any
 from lorameta.base_model.shape import ALL_LINEAR
 from lorameta.data.split import Parts
 from lorameta.errors import UsageError, violations
+from lorameta.training.fields import documented, setting
 
 
+@documented
 @dataclass(frozen=True)
 class LoraTraining:
     """Hyperparameters of a LoRA run; the defaults are those that the field starts from.
-
-    Attributes
-    ----------
-    rank : int
-        r, at least 1.
-    alpha : float
-        The update is alpha / rank · B A; twice the rank by custom.
-    targets : tuple of str
-        Last parts of the names of the layers that are adapted, or ``("all-linear",)``, which PEFT resolves to every
-        linear layer but the head.
-    learning_rate : float or None
-        Of AdamW. None: 5e-4 · (2000 / width)^0.781, see :meth:`rate`.
-    epochs : int
-        Passes over the training rows; the best of them is kept, so that too many cost time only.
-    batch_size : int
-        Rows a step.
-    micro_batch_size : int or None
-        Rows in memory at once; the gradient is that of the whole batch. None: all of the batch.
-    dropout : float
-        On the input of A, in [0, 1).
-    weight_decay : float
-        At least 0.
-    warmup_steps : int
-        Steps in which the rate rises, at most a tenth of all; then it falls to 0 along a cosine.
-    max_gradient_norm : float
-        Longer gradients are shortened to this.
-    max_length : int
-        Longest row in tokens; a longer prompt loses its beginning, see
-        :func:`lorameta.base_model.batch.encode_example`.
-    seed : int
-        Of the initial A, the order of the rows, and dropout.
-    dtype : {"float32", "bfloat16"}
-        What the finished factors are rounded to; they are trained in float32.
-    freeze_a : bool
-        Train B alone; A stays as it was initialised, the same for every run of one seed. Adapters that are to be mixed
-        gain by it: with one A the average of the factors is the exact sum of the updates, (Σ wᵢ Bᵢ) A.
-    init_a : {"random", "principal"}
-        Where A comes from: drawn from `seed`, or the directions in which the inputs of each layer vary most over
-        generic text, see :mod:`lorameta.training.principal`.
-    max_rows : int or None
-        Train on at most so many of the training rows, the first in the order of their hashes. None: on all.
-    measured_rows : int or None
-        Measure losses on at most so many validation rows and as many test rows. None: on all.
-    base_dtype : {"float32", "bfloat16"} or None
-        What the frozen base computes in while training. None: float32 below a billion parameters, bfloat16 above.
-        bfloat16 is faster where the processor multiplies it (AVX512_BF16, AMX), and slower elsewhere.
-    share_prefix : bool
-        Pass the tokens that all rows of a batch begin with once, see :mod:`lorameta.base_model.shared_prefix`. The
-        numbers are the same up to rounding; where a definition is half of every prompt, a run takes half the time.
 
     Raises
     ------
@@ -70,30 +23,61 @@ class LoraTraining:
         With every value that cannot work.
     """
 
-    rank: int = 8
-    alpha: float = 16.0
-    targets: tuple[str, ...] = (ALL_LINEAR,)
-    learning_rate: float | None = None
-    epochs: int = 3
-    batch_size: int = 16
-    micro_batch_size: int | None = None
-    dropout: float = 0.0
-    weight_decay: float = 0.0
-    warmup_steps: int = 20
-    max_gradient_norm: float = 1.0
-    max_length: int = 1024
-    seed: int = 0
-    dtype: str = "float32"
-    freeze_a: bool = False
-    init_a: str = "random"
-    max_rows: int | None = None
-    measured_rows: int | None = None
-    base_dtype: str | None = None
-    share_prefix: bool = False
+    rank: int = setting(8, "Rank of the adapter.", metavar="R")
+    alpha: float = setting(None, "The update is alpha / rank · B A; twice the rank by default.", metavar="A")
+    targets: tuple[str, ...] = setting(
+        (ALL_LINEAR,), "Layers to adapt, by the last parts of their names, as q_proj,v_proj, or all-linear: every "
+        "linear layer but the head.", metavar="NAMES",
+    )  # fmt: skip
+    learning_rate: float | None = setting(
+        None, "Learning rate of AdamW; by default 5e-4 (2000 / width)^0.781: 2.9e-4 for a base of 7B, 2.5e-3 for one "
+        "of width 256.", metavar="X",
+    )  # fmt: skip
+    epochs: int = setting(3, "Passes over the rows at most; the best of them is kept.", metavar="N")
+    batch_size: int = setting(16, "Rows per step.", metavar="N")
+    micro_batch_size: int | None = setting(
+        None, "Rows in memory at once, with the gradient of the whole batch; by default all of it.", metavar="N"
+    )
+    dropout: float = setting(0.0, "Dropout on the input of the adapter, in [0, 1).", metavar="P")
+    weight_decay: float = setting(0.0, "Weight decay of AdamW.", metavar="X")
+    warmup_steps: int = setting(
+        20, "Steps in which the learning rate rises, at most a tenth of all; then it falls to 0 along a cosine.",
+        metavar="N",
+    )  # fmt: skip
+    max_gradient_norm: float = setting(1.0, "Norm to which a longer gradient is clipped.", metavar="X")
+    max_length: int = setting(1024, "Tokens per row; a longer prompt loses its beginning.", metavar="N")
+    seed: int = setting(0, "Seed of the first A, of the order of the rows, and of dropout.", metavar="N")
+    dtype: str = setting(
+        "float32", "What the finished adapter is rounded to: float32 or bfloat16; it is trained in float32.",
+        metavar="NAME",
+    )  # fmt: skip
+    freeze_a: bool = setting(
+        False, "Train B alone; A stays as it was initialised. With one A for a whole bank the average of the factors "
+        "is the exact sum of the updates.",
+    )  # fmt: skip
+    init_a: str = setting(
+        "random", "Where A comes from: random, drawn from the seed, or principal, the directions in which the inputs "
+        "of each layer vary most over generic text.", metavar="NAME",
+    )  # fmt: skip
+    max_rows: int | None = setting(
+        None, "Train on at most N of a task's rows, the first in the order of their hashes; by default on all.",
+        metavar="N",
+    )  # fmt: skip
+    measured_rows: int | None = setting(
+        None, "Measure losses on at most N held-out rows of a part; by default on all.", metavar="N"
+    )
+    base_dtype: str | None = setting(
+        None, "What the frozen base computes in: float32, or bfloat16, which is faster on processors with AVX512_BF16 "
+        "or AMX; by default float32 below a billion parameters.", metavar="NAME",
+    )  # fmt: skip
+    share_prefix: bool = setting(
+        False, "Pass the tokens that all rows of a batch begin with once: the same numbers up to rounding, in half the "
+        "time where a definition is half of every prompt.",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
-        object.__setattr__(self, "alpha", float(self.alpha))
+        object.__setattr__(self, "alpha", float(2 * self.rank if self.alpha is None else self.alpha))
         problems = [
             f"{name} is {getattr(self, name)}; it must be at least {least}"
             for name, least in (("rank", 1), ("epochs", 1), ("batch_size", 1), ("warmup_steps", 0), ("max_length", 8))

@@ -48,7 +48,9 @@ def test_the_converted_model_is_the_model(model, directory):
 def test_the_tokenizer_is_that_of_the_file(directory, tiny_bank):
     found = transformers.AutoTokenizer.from_pretrained(directory)
     given = transformers.AutoTokenizer.from_pretrained(tiny_bank / "base")
-    assert given("number 1984")["input_ids"] != found("number 1984")["input_ids"]  # that of the file splits digits, as it says
+    assert (
+        given("number 1984")["input_ids"] != found("number 1984")["input_ids"]
+    )  # that of the file splits digits, as it says
     digits = tokenizers.pre_tokenizers.Digits(individual_digits=True)
     backend = given.backend_tokenizer
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([digits, backend.pre_tokenizer])

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.options import options_of
+from lorameta.training.settings import LoraTraining
 
 if TYPE_CHECKING:
     from lorameta.bank_builder.train import BankTraining, Plan, Progress
 
 
+@options_of(LoraTraining, "settings", dtype="bfloat16")
 def train(
+    *,
     tasks: Annotated[
         Path,
         typer.Argument(
@@ -33,66 +37,11 @@ def train(
         typer.Option("--output", "-o", metavar="DIR", help="The bank; say it again to resume.", show_default=False),
     ],
     revision: Annotated[str | None, typer.Option(metavar="REV", help="Revision of a base on the Hub.")] = None,
-    rank: Annotated[int, typer.Option(metavar="R", help="Rank of the adapters.")] = 8,
-    alpha: Annotated[
-        float | None, typer.Option(metavar="A", help="The update is A / R times B A; twice the rank by default.")
-    ] = None,
-    targets: Annotated[
-        str, typer.Option(metavar="NAMES", help="Layers to adapt, as q_proj,v_proj, or all-linear.")
-    ] = "all-linear",
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            "--learning-rate", metavar="X",
-            help="By default 5e-4 (2000 / width)^0.781: 2.9e-4 for a base of 7B, 2.5e-3 for one of width 256.",
-        ),
-    ] = None,
-    epochs: Annotated[int, typer.Option(metavar="N", help="At most; the best epoch is kept.")] = 3,
-    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Rows a step.")] = 16,
-    micro_batch_size: Annotated[
-        int | None,
-        typer.Option("--micro-batch-size", metavar="N", help="Rows in memory at once; the result is the same."),
-    ] = None,
-    dropout: Annotated[float, typer.Option(metavar="P", help="On the input of the adapters.")] = 0.0,
-    max_length: Annotated[
-        int, typer.Option("--max-length", metavar="N", help="Tokens of a row; longer prompts lose their beginning.")
-    ] = 1024,
-    dtype: Annotated[str, typer.Option(metavar="NAME", help="Of the adapters: bfloat16, float32.")] = "bfloat16",
-    seed: Annotated[int, typer.Option(help="Of the first A, which all adapters share, and of the order of rows.")] = 0,
-    freeze_a: Annotated[
-        bool,
-        typer.Option("--freeze-a", help="Train B alone; all adapters have one A, so that mixtures of them are exact."),
-    ] = False,
-    init_a: Annotated[
-        str,
-        typer.Option(
-            "--init-a", metavar="NAME",
-            help="Where A comes from: random, or principal: the main directions of the layers' inputs over "
-            "--calibration text.",
-        ),
-    ] = "random",
+    settings: LoraTraining,
     calibration: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Generic text for --init-a principal, plain or .gz; may be repeated."),
     ] = None,
-    max_rows: Annotated[
-        int | None, typer.Option("--max-rows", metavar="N", help="Train on at most so many rows of a task.")
-    ] = None,
-    measured_rows: Annotated[
-        int | None,
-        typer.Option("--measured-rows", metavar="N", help="Measure losses on at most so many held-out rows of a part."),
-    ] = None,
-    base_dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--base-dtype", metavar="NAME",
-            help="What the base computes in: float32, or bfloat16, faster on processors with AVX512_BF16 or AMX.",
-        ),
-    ] = None,
-    share_prefix: Annotated[
-        bool,
-        typer.Option("--share-prefix", help="Pass the tokens that all rows of a batch begin with once: faster."),
-    ] = False,
     jobs: Annotated[
         int | None, typer.Option(metavar="N", help="Trainings at once; by default as many as there are cores.")
     ] = None,
@@ -140,16 +89,7 @@ def train(
     it was not trained on. If tasks fail, the bank is made of the others, and the exit code is 1.
     """
     from lorameta.bank_builder.train import train_bank
-    from lorameta.training import LoraTraining
 
-    settings = LoraTraining(
-        rank=rank, alpha=2 * rank if alpha is None else alpha,
-        targets=tuple(name.strip() for name in targets.split(",") if name.strip()),
-        learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, micro_batch_size=micro_batch_size,
-        dropout=dropout, max_length=max_length, seed=seed, dtype=dtype,
-        freeze_a=freeze_a, init_a=init_a, max_rows=max_rows, measured_rows=measured_rows, base_dtype=base_dtype,
-        share_prefix=share_prefix,
-    )  # fmt: skip
     plans: list[Plan] = []
 
     def planned(plan: Plan) -> bool:
