@@ -159,7 +159,7 @@ class Scorer:
         unlabelled = sum(not example.outputs for example in examples)
         if unlabelled:
             raise UsageError(f"{unlabelled} of {len(examples)} rows have no output to compare with")
-        with torch.inference_mode(), _Attached(self, adapter) as model:
+        with torch.inference_mode(), Attached(self, adapter) as model:
             predictions = self._generate(model, examples, progress)
             loss = self._loss(model, examples)
         found = text_scores(predictions, [example.outputs for example in examples])
@@ -170,7 +170,7 @@ class Scorer:
         """Greedy answers to bare prompts, in their order."""
         import torch
 
-        with torch.inference_mode(), _Attached(self, adapter) as model:
+        with torch.inference_mode(), Attached(self, adapter) as model:
             return self._generate(model, [Example(prompt, ()) for prompt in prompts], None)
 
     def _generate(self, model: Any, examples: Sequence[Example], progress: Callable[[int], object] | None) -> list[str]:
@@ -217,7 +217,7 @@ class Scorer:
         return total / tokens if tokens else math.nan
 
 
-class _Attached:
+class Attached:
     """Context in which an adapter is active on the scorer's model; afterwards the base is as it was."""
 
     def __init__(self, scorer: Scorer, adapter: Adapter | str | PathLike[str] | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lorameta.adapter import peft_format
+from lorameta.adapter import metadata, peft_format
 from lorameta.adapter.lora import LoraPair, layout
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files import tensors
@@ -111,7 +111,9 @@ class Adapter:
             peft_format.WEIGHTS: data,
             peft_format.CARD: (adapter_card(self) if card is None else card).encode(),
         }
-        return write_directory(directory, files)
+        if (more := metadata.metadata_bytes(self.report)) is not None:
+            files[metadata.FILE] = more
+        return write_directory(directory, files, also=(metadata.FILE,))
 
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike[str]) -> Adapter:
@@ -133,4 +135,6 @@ class Adapter:
         found = peft_format.read_directory(path, problems)
         if problems or found.settings is None:
             raise BankError(violations(problems, f"the adapter in {path} cannot be used:"))
-        return cls(found.modules, found.settings.base_model, found.settings.base_revision, name=path.name)
+        said = found.settings
+        report = metadata.read_metadata(path)
+        return cls(found.modules, said.base_model, said.base_revision, report=report, name=path.name)

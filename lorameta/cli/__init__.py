@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lorameta.cli import bank, common, doctor, evaluate, explain, export, finetune, generate, push, refine
+from lorameta.cli import ask, bank, common, doctor, evaluate, explain, export, finetune, generate, push, refine
 
 app = typer.Typer(
     name="lorameta",
@@ -22,6 +22,7 @@ app.command("generate")(generate.generate)
 app.command("explain")(explain.explain)
 app.command("refine")(refine.refine)
 app.command("finetune")(finetune.finetune)
+app.command("ask")(ask.ask)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("push")(push.push)

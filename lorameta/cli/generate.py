@@ -124,7 +124,9 @@ def _print(data: Path, output: Path, adapter: Adapter, families: dict[str, str],
         typer.echo(f"\n{training.summary(report['refinement'])}")
     typer.echo(
         f"""
-Next, score it on rows that it has not seen:
+Next, ask it:
+    lorameta ask {common.quoted(output)} "AN INPUT" --compare
+score it on rows that it has not seen:
     lorameta evaluate TEST.jsonl --adapter {common.quoted(output)}{options}
 or load it in Python:
     from peft import PeftModel

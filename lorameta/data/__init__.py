@@ -11,5 +11,15 @@ from lorameta.data.examples import (
     join_prompt,
     load_examples,
 )
+from lorameta.data.template import PromptTemplate
 
-__all__ = ["Dataset", "Example", "dataset_name", "fingerprint", "instruction_prompt", "join_prompt", "load_examples"]
+__all__ = [
+    "Dataset",
+    "Example",
+    "PromptTemplate",
+    "dataset_name",
+    "fingerprint",
+    "instruction_prompt",
+    "join_prompt",
+    "load_examples",
+]

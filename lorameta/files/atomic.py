@@ -44,8 +44,12 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> Path:
     return Path(path).expanduser()
 
 
-def write_directory(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> Path:
+def write_directory(
+    directory: str | os.PathLike[str], files: Mapping[str, bytes], *, also: Iterable[str] = ()
+) -> Path:
     """Write a directory of `files` (name to content) as a whole, replacing an older one that holds the same names.
+
+    Names in `also` may be in the older one without being written again.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def write_directory(directory: str | os.PathLike[str], files: Mapping[str, bytes
     LorametaError
         The directory cannot be written; the old one is intact.
     """
-    with fresh_directory(directory, files) as fresh:
+    with fresh_directory(directory, {*files, *also}) as fresh:
         for name, data in files.items():
             _write(fresh / name, data)
     return Path(directory).expanduser().resolve()

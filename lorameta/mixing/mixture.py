@@ -33,6 +33,8 @@ class Mixture:
         The operator's own options, as used, and what it found on the way; JSON-able.
     outside : Unusual or None
         How unusual the dataset is for the bank; None for a bank of one adapter.
+    prompt : dict or None
+        The prompt template of the rows, :meth:`lorameta.data.PromptTemplate.as_dict`.
     seconds : dict of str to float
         Wall time of each step.
     """
@@ -48,6 +50,7 @@ class Mixture:
     seconds: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     outside: Unusual | None = None
+    prompt: dict[str, Any] | None = None
 
     def combiner(self, adapters: AdapterBank | Mapping[str, Adapter], asked: str) -> str:
         """`asked`, or for ``"auto"`` what suits the operator and, of `adapters`, those of the largest weights.
@@ -88,6 +91,7 @@ class Mixture:
 
         return {
             "rows": self.rows,
+            **({} if self.prompt is None else {"prompt": self.prompt}),
             "distance": self.distance,
             "operator": self.operator,
             "temperature": self.temperature,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lorameta.data import PromptTemplate
 from lorameta.mixing.clock import Clock
 from lorameta.mixing.mixture import Mixture
 from lorameta.operator.context import Context
@@ -61,4 +62,5 @@ def weigh(found: Comparison, choice: Choice, *, progress: Progress | None = None
         found.seconds | clock.laps,
         details,
         found.outside,
+        PromptTemplate.of(found.examples).as_dict(),
     )

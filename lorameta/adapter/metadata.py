@@ -1,0 +1,39 @@
+"""`lorameta.json` beside an adapter: what PEFT's files have no place for, and what is well without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lorameta.data import PromptTemplate
+
+FILE = "lorameta.json"
+FORMAT = 1
+#: Bytes of a file that is read; a prompt template is a few hundred.
+LARGEST = 1 << 20
+
+
+def metadata_bytes(report: Mapping[str, Any]) -> bytes | None:
+    """Return the content of the file for an adapter's report; None if there is nothing to keep."""
+    template = PromptTemplate.from_dict(report.get("prompt"))
+    if template is None:
+        return None
+    content = {"format": FORMAT, "prompt": template.as_dict()}
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def read_metadata(directory: Path) -> dict[str, Any]:
+    """Return what the file says, as parts of an adapter's report; a missing or foreign file says nothing."""
+    path = directory / FILE
+    try:
+        if path.stat().st_size > LARGEST:
+            return {}
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return {}
+    template = PromptTemplate.from_dict(content.get("prompt"))
+    return {} if template is None else {"prompt": template.as_dict()}

@@ -1,0 +1,174 @@
+"""One base and one adapter in memory, asked as often as one likes: answers piece by piece, with and without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from os import PathLike
+from typing import Any
+
+from lorameta.adapter import Adapter
+from lorameta.data import PromptTemplate
+from lorameta.errors import MissingExtraError, UsageError
+
+MAX_NEW_TOKENS = 128
+
+
+class Answerer:
+    """An adapter on its base, ready to answer.
+
+    Parameters
+    ----------
+    adapter : Adapter or path
+        The adapter, or its PEFT directory.
+    base : str or path, optional
+        The base: a directory or a Hub id; by default the one that the adapter names.
+    revision : str, optional
+        Of a base that is given.
+    instruction : str, optional
+        What to do with an input, in place of what the rows of the adapter had in common.
+
+    Attributes
+    ----------
+    base_model : str
+        What the base was loaded from.
+    template : PromptTemplate
+        Turns a bare input into the prompt that the adapter was made for.
+
+    Examples
+    --------
+    >>> from lorameta.ask import Answerer  # doctest: +SKIP
+    >>> model = Answerer("my-adapter")  # doctest: +SKIP
+    >>> model.answer("dog"), model.answer("dog", with_adapter=False)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter | str | PathLike[str],
+        *,
+        base: str | PathLike[str] | None = None,
+        revision: str | None = None,
+        instruction: str | None = None,
+    ) -> None:
+        from lorameta.base_model.load import load_base
+        from lorameta.evaluate import Attached, Scorer
+        from lorameta.training.api import directory_of
+
+        found = adapter if isinstance(adapter, Adapter) else Adapter.from_pretrained(adapter)
+        if base is None and not found.base_model:
+            raise UsageError(f"the adapter {found.name} does not say what base it was made for; name it (--base)")
+        place = str(base) if base is not None else directory_of(found.base_model)
+        loaded = load_base(place, found.base_revision if base is None else revision)
+        _require_shapes(found, loaded.model, place)
+        self.base_model = found.base_model if base is None else place
+        self.instruction = instruction
+        self.template = PromptTemplate.from_dict(found.report.get("prompt")) or PromptTemplate()
+        self._scorer = Scorer.of(place, loaded.model, loaded.tokenizer)
+        self._model = Attached(self._scorer, adapter).__enter__()
+
+    def prompt(self, text: str) -> str:
+        """Return the whole prompt for a bare input; a whole prompt stays as it is."""
+        return self.template.render(text, instruction=self.instruction)
+
+    def answer(
+        self,
+        text: str,
+        *,
+        with_adapter: bool = True,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        on_text: Callable[[str], object] | None = None,
+        stop: Callable[[], bool] | None = None,
+        raw: bool = False,
+    ) -> str:
+        """Answer greedily, up to the end token or, where no answer in training had a line break, to the first one.
+
+        Parameters
+        ----------
+        text : str
+            An input or a whole prompt.
+        with_adapter : bool
+            Whether the adapter is active; otherwise the base answers alone.
+        max_new_tokens : int
+            Longest answer.
+        on_text : callable, optional
+            Called with each piece of the answer as soon as it is there.
+        stop : callable, optional
+            Asked after each token whether to end the answer.
+        raw : bool
+            Whether `text` is the prompt, verbatim.
+
+        Returns
+        -------
+        str
+            Without surrounding white space.
+        """
+        import torch
+        from transformers import StoppingCriteriaList
+
+        tokenizer, pieces = self._scorer.tokenizer, _Pieces(self.template.one_line, on_text)
+        ids = tokenizer(text if raw else self.prompt(text), return_tensors="pt")
+        longest = getattr(self._model.config, "max_position_embeddings", None)
+        length = ids["input_ids"].shape[1]
+        if longest is not None and length >= longest:
+            raise UsageError(f"the prompt has {length} tokens; the base reads {longest} at most")
+
+        def ended(*_: Any, **__: Any) -> Any:
+            return torch.tensor([pieces.ended or (stop is not None and stop())])
+
+        adapter = nullcontext() if with_adapter else self._model.disable_adapter()
+        with torch.inference_mode(), adapter:
+            self._model.generate(
+                **{name: ids[name] for name in ("input_ids", "attention_mask")},
+                max_new_tokens=max_new_tokens if longest is None else min(max_new_tokens, longest - length),
+                do_sample=False,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+                streamer=_streamer(tokenizer, pieces.add),
+                stopping_criteria=StoppingCriteriaList([ended]),
+            )
+        return pieces.text.strip()
+
+
+class _Pieces:
+    """The answer so far; leading blanks, and what follows the end of a one-line answer, are no part of it."""
+
+    def __init__(self, one_line: bool, on_text: Callable[[str], object] | None) -> None:
+        self.text, self.ended = "", False
+        self._one_line, self._on_text = one_line, on_text
+
+    def add(self, piece: str) -> None:
+        if self.ended:
+            return
+        piece = piece if self.text else piece.lstrip(" \t")
+        if self._one_line and "\n" in piece:
+            piece, self.ended = piece.partition("\n")[0], True
+        self.text += piece
+        if piece and self._on_text is not None:
+            self._on_text(piece)
+
+
+def _streamer(tokenizer: Any, add: Callable[[str], None]) -> Any:
+    """A streamer of transformers that hands on each piece of text once no later token can change it."""
+    try:
+        from transformers import TextStreamer
+    except ImportError as error:
+        raise MissingExtraError("transformers", "evaluate", "Answers") from error
+
+    class Streamer(TextStreamer):
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            add(text)
+
+    return Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+
+
+def _require_shapes(adapter: Adapter, model: Any, base: str) -> None:
+    """Refuse an adapter that does not fit the base, by what it changes."""
+    shapes = {name: tuple(module.weight.shape) for name, module in model.named_modules() if hasattr(module, "weight")}
+    odd = [name for name, pair in adapter.modules.items() if shapes.get(name) != pair.shape]
+    if odd:
+        found = shapes.get(odd[0])
+        there = "is not there" if found is None else f"has the shape {found}"
+        raise UsageError(
+            f"the adapter is not for the base {base}: it changes {odd[0]} {adapter.modules[odd[0]].shape}, which "
+            f"{there} in it ({len(odd)} such modules); name its own base with --base"
+        )
