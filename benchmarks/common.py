@@ -19,14 +19,15 @@ def stamp(arguments: dict[str, Any] | None = None) -> dict[str, Any]:
     """Command, commit and machine of a run; the data folder is named DATA, wherever it lies."""
     data = str((arguments or {}).get("data", ""))
     words = ["DATA" if word == data else word for word in sys.argv[1:]]
-    script = Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix()
+    script = Path(sys.argv[0]).resolve().relative_to(ROOT).with_suffix("")
+    name = ".".join(script.parts).removesuffix(".__main__")
     found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False)
     changed = subprocess.run(
-        ["git", "status", "--porcelain", "--", "lorameta", "adapter_bank", script],
+        ["git", "status", "--porcelain", "--", "lorameta", "adapter_bank", f"{script}.py"],
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
     return {
-        "command": shlex.join(["python", script, *words]),
+        "command": shlex.join(["python", "-m", name, *words]),
         "commit": found.stdout.strip() + ("+changes" if changed.stdout.strip() else ""),
         "machine": f"{os.cpu_count()} {platform.machine()} cores, Python {platform.python_version()}",
     }

@@ -1,17 +1,15 @@
 """Write the numbers of the guide "Fine-tuning on a CPU" from `results/refine.json`; a test compares the two.
 
-python benchmarks/fill_guide.py
+python -m benchmarks.fill_guide.py
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from refine_report import PARTS
+from benchmarks.refine.report import PARTS
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = ROOT / "docs" / "fine-tuning-on-a-cpu.md"

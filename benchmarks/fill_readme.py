@@ -1,20 +1,18 @@
 """Write the numbers of the README, each from a file in `benchmarks/results/`; a test compares the two.
 
-python benchmarks/fill_readme.py
+python -m benchmarks.fill_readme.py
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import scale_report
+from benchmarks.scale import report as scale_report
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -14,8 +14,8 @@ from tasks import BANK, SEED, WORK, bank_tasks, base_hash, base_tasks, load_corp
 from lorameta.data import Example, load_examples
 from lorameta.evaluate import Scorer
 
-sys.path.append(str(BANK.parent / "benchmarks"))
-from common import stamp
+sys.path.append(str(BANK.parent))
+from benchmarks.common import stamp
 
 PROMPTS_AN_OPERATION = 60
 ROWS_A_TASK = 40

@@ -15,8 +15,8 @@ from pretrain import BATCH, DATA, STEPS
 from tasks import BANK, bank_tasks, base_hash, load_rows, prompt_text, shingles, words
 from transformers import AutoTokenizer
 
-sys.path.append(str(BANK.parent / "benchmarks"))
-from common import stamp
+sys.path.append(str(BANK.parent))
+from benchmarks.common import stamp
 
 
 def main() -> None:

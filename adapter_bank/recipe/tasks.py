@@ -9,6 +9,9 @@ import os
 import re
 from pathlib import Path
 
+from lorameta.data import Example
+from lorameta.data.split import part_of
+
 RECIPE = Path(__file__).resolve().parent
 BANK = RECIPE.parent
 WORK = Path(os.environ.get("LORAMETA_WORK", BANK.parent / ".work"))  # checkpoints, never committed
@@ -48,10 +51,8 @@ def load_corpus(data: Path) -> dict[str, list[str]]:
 
 
 def row_split(row: dict) -> str:
-    """`train` (80 %), `validation` (8 %) or `test` (12 %), from a hash of the row alone: nobody can move a row."""
-    digest = hashlib.sha256(f"{row['input']}\x00{row['output']}".encode()).digest()
-    bucket = int.from_bytes(digest[:4], "big") % 100
-    return "train" if bucket < 80 else "validation" if bucket < 88 else "test"
+    """`train` (80 %), `validation` (8 %) or `test` (12 %), by the rule of the package."""
+    return part_of(Example(row["input"], (str(row["output"]),)))
 
 
 def split_rows(rows: list[dict]) -> dict[str, list[dict]]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+
+from benchmarks import fill_guide
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "fine-tuning-on-a-cpu.md"
 
 
 def test_the_guide_says_what_the_results_say():
-    spec = importlib.util.spec_from_file_location("fill_guide", ROOT / "benchmarks" / "fill_guide.py")
-    assert spec is not None
-    assert spec.loader is not None
-    fill_guide = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill_guide)
     guide = GUIDE.read_text(encoding="utf-8")
     assert len(fill_guide.PLACE.findall(guide)) == 6
     assert fill_guide.filled(guide) == guide

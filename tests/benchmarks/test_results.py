@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+
+from benchmarks import fill_readme
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 
 
 def test_the_readme_says_what_the_results_say():
-    spec = importlib.util.spec_from_file_location("fill_readme", ROOT / "benchmarks" / "fill_readme.py")
-    assert spec is not None
-    assert spec.loader is not None
-    fill_readme = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill_readme)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert fill_readme.section() in readme
     assert fill_readme.filled(readme) == readme

@@ -1,6 +1,6 @@
 """One dataset against a bank of 502, by every distance, in milliseconds; beside it the plain way, pair by pair.
 
-python benchmarks/distances.py
+python -m benchmarks.latency.distances
 
 The summaries are drawn: token counts from laws like Zipf's, sentence embeddings from normal laws. The plain way is
 that of the paper's code: a histogram of the raw token ids and scipy's entropy, scipy's Wasserstein distance of the
@@ -18,10 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from common import stamp, write
 from scipy.spatial.distance import cdist
 from scipy.stats import entropy, wasserstein_distance
 
+from benchmarks.common import stamp, write
 from lorameta.distance import DISTANCES, distances
 from lorameta.distance.kernel import kernel
 from lorameta.distance.mmd import _spectrum

@@ -1,6 +1,6 @@
 """Seconds from pressing return to the result, each command in a process of its own.
 
-python benchmarks/latency.py
+python -m benchmarks.latency
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import ROOT, stamp, write
+from benchmarks.common import ROOT, stamp, write
 
 DATA = ROOT / "lorameta" / "examples" / "helpdesk_train.jsonl"
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from common import RESULTS, write
-from refine_quality import FULL, RUNS, SHARE, TOP_SHARE, file_of, place
-from refine_settings import SETTINGS
-from refine_speed import BASES, VARIANTS, median
+from benchmarks.common import RESULTS, write
+from benchmarks.refine.quality import FULL, RUNS, SHARE, TOP_SHARE, file_of, place
+from benchmarks.refine.settings import SETTINGS
+from benchmarks.refine.speed import BASES, VARIANTS, median
 
 METRICS = ("loss", "exact_match")
 SCRATCH, ALL = "from scratch", ", all steps"

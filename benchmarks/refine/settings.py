@@ -10,12 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common import stamp
-from refine_quality import choose, file_of, keep, one, place, side_by_side
-from tasks import load_rows, split_rows
-
+from benchmarks.common import stamp
+from benchmarks.refine.quality import choose, file_of, keep, one, place, side_by_side
+from benchmarks.rows import read_parts
 from lorameta.bank import AdapterBank
-from lorameta.data import load_examples
 
 #: name -> rows a step, learning rate (None: the library's), uppermost layers that are adapted (None: all six).
 SETTINGS: dict[str, tuple[int, float | None, int | None]] = {
@@ -47,13 +45,14 @@ def settings_of(name: str, options: dict[str, Any]) -> None:
     if path.exists():
         return
     import torch
-    from scoring import UpdateScorer
+
+    from benchmarks.refine.scoring import UpdateScorer
 
     torch.set_num_threads(1)
     bank = AdapterBank.open("embedded")
-    parts = split_rows(load_rows(Path(options["data"]), name))
+    parts = read_parts(Path(options["data"]), name)
     scorer = UpdateScorer(bank.base_model)
-    batches = scorer.prepare(load_examples(parts["test"][: options["rows"]]))
+    batches = scorer.prepare(parts.test[: options["rows"]])
     found: dict[str, Any] = {}
     for called, (batch, rate, top) in SETTINGS.items():
         run = one(bank, None, parts, options | {"batch": batch, "rate": rate, "top_layers": top}, scorer, batches)

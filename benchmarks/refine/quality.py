@@ -22,13 +22,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, stamp
-
+from benchmarks.common import ROOT, stamp
+from benchmarks.rows import read_parts
 from lorameta.bank import AdapterBank
-from lorameta.data import load_examples
-
-sys.path.insert(0, str(ROOT / "adapter_bank" / "recipe"))
-from tasks import load_rows, split_rows
+from lorameta.data.split import Parts
 
 WORK = ROOT / ".work" / "refine"
 SHARE = 0.2
@@ -127,17 +124,18 @@ def task(name: str, options: dict[str, Any]) -> None:
     if not (missing := [called for called in wanted if called not in runs]):
         return
     import torch
-    from scoring import UpdateScorer
+
+    from benchmarks.refine.scoring import UpdateScorer
 
     torch.set_num_threads(1)
     bank = AdapterBank.open("embedded")
-    parts = split_rows(load_rows(Path(options["data"]), name))
-    parts["train"] = parts["train"][:rows]
+    parts = read_parts(Path(options["data"]), name)
+    parts = replace(parts, train=parts.train[:rows])
     scorer = UpdateScorer(bank.base_model)
-    batches = scorer.prepare(load_examples(parts["test"][: options["rows"]]))
+    batches = scorer.prepare(parts.test[: options["rows"]])
     from lorameta.generate import generate_adapter
 
-    generate_adapter(parts["train"], bank=bank.without(name), operator="trial")  # imports are nobody's cost
+    generate_adapter(parts.train, bank=bank.without(name), operator="trial")  # imports are nobody's cost
     found |= {"family": bank.records[name].family, "base": scorer.score(batches)}
     if FULL in missing:
         runs[FULL] = one(bank, None, parts, options, scorer, batches)
@@ -146,7 +144,7 @@ def task(name: str, options: dict[str, Any]) -> None:
             continue
         begun, adapter = time.process_time(), None
         if run.start is not None:
-            adapter = generate_adapter(parts["train"], bank=bank.without(name), **run.start)
+            adapter = generate_adapter(parts.train, bank=bank.without(name), **run.start)
         before = time.process_time() - begun
         steps = max(1, round(run.share * runs[FULL]["steps"]))
         chosen = options | {"steps": steps, "top_layers": run.top_layers}
@@ -161,7 +159,7 @@ def keep(path: Path, found: dict[str, Any]) -> None:
 
 
 def one(
-    bank: AdapterBank, start: Any, parts: dict[str, list[dict]], options: dict[str, Any], scorer: Any, batches: Any,
+    bank: AdapterBank, start: Any, parts: Parts, options: dict[str, Any], scorer: Any, batches: Any,
     before: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """One run: the curve of the best state so far, and the scores of the last, with answers written out."""
@@ -194,8 +192,8 @@ def one(
         curve.append({"step": step, "cpu": round(cpu, 3), **{k: round(v, 5) for k, v in scores.items()}})
         clock["beside"] += time.process_time() - came
 
-    held_out = parts["validation"][: HELD_OUT if "train_rows" not in options else HELD_OUT // 2]
-    with prepared(parts["train"], bank.base_model, settings, start=start, validation=held_out) as job:
+    held_out = parts.validation[: HELD_OUT if "train_rows" not in options else HELD_OUT // 2]
+    with prepared(parts.train, bank.base_model, settings, start=start, validation=held_out) as job:
         job.plan = replace(job.plan, evaluations=max(POINTS, job.plan.evaluations))
         frozen |= {module: torch.from_numpy(pair.delta()) for module, pair in job.frozen.items()}
         clock["begun"] = time.process_time()

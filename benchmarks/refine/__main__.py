@@ -3,10 +3,10 @@
 Each part keeps what it measured under `.work/refine`, so that a run that was stopped goes on, and parts may be run one
 by one; the report is made of what is there.
 
-    python benchmarks/refine.py --data DATA                     # settings, quality and speed, then the report
-    python benchmarks/refine.py --data DATA --part bases        # forecasts for bases of well-known shapes
-    python benchmarks/refine.py --data DATA --part step7b       # slow: needs 16 GB of memory
-    python benchmarks/refine.py --data DATA --part report
+    python -m benchmarks.refine --data DATA                     # settings, quality and speed, then the report
+    python -m benchmarks.refine --data DATA --part bases        # forecasts for bases of well-known shapes
+    python -m benchmarks.refine --data DATA --part step7b       # slow: needs 16 GB of memory
+    python -m benchmarks.refine --data DATA --part report
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=32, help="of the 7B base; fewer for a quick look")
     arguments = parser.parse_args()
     if "settings" in arguments.part:
-        from refine_settings import compare
+        from benchmarks.refine.settings import compare
 
         compare(arguments)
     if "quality" in arguments.part:
-        from refine_quality import quality
+        from benchmarks.refine.quality import quality
 
         quality(arguments)
     if "few" in arguments.part:
-        from refine_quality import few
+        from benchmarks.refine.quality import few
 
         few(arguments)
     if "speed" in arguments.part:
-        from refine_speed import speed
+        from benchmarks.refine.speed import speed
 
         speed(arguments)
     if "bases" in arguments.part:
-        from refine_bases import bases
+        from benchmarks.refine.bases import bases
 
         bases(arguments)
     if "step7b" in arguments.part:
-        from refine_step7b import step7b
+        from benchmarks.refine.step7b import step7b
 
         step7b(arguments)
     if "report" in arguments.part:
-        from refine_report import report
+        from benchmarks.refine.report import report
 
         report()
 

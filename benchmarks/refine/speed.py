@@ -20,10 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, stamp
-
-sys.path.insert(0, str(ROOT / "adapter_bank" / "recipe"))
-from tasks import load_rows
+from benchmarks.common import ROOT, stamp
+from benchmarks.rows import tasks_folder
+from lorameta.data import Example, load_examples
 
 #: What is measured: the Trainer twice, ours, and ours with one thing taken back or changed.
 VARIANTS = (
@@ -38,7 +37,7 @@ SETTINGS = {BASES[0]: {"batch": 8, "rank": 8}, BASES[1]: {"batch": 8, "rank": 8}
 
 
 def speed(arguments: argparse.Namespace) -> None:
-    from refine_quality import place
+    from benchmarks.refine.quality import place
 
     bases = BASES[:1] if arguments.only_small else BASES
     found: dict[str, dict[str, list[dict[str, Any]]]] = {base: {name: [] for name in VARIANTS} for base in bases}
@@ -52,10 +51,10 @@ def speed(arguments: argparse.Namespace) -> None:
                     if variant == "ours, compiled" and turn:
                         continue
                     words = [
-                        sys.executable, __file__, "--data", str(arguments.data), "--variant", variant, "--base", base,
-                        "--folder", folder, "--steps", str(steps),
+                        sys.executable, "-m", "benchmarks.refine.speed", "--data", str(arguments.data),
+                        "--variant", variant, "--base", base, "--folder", folder, "--steps", str(steps),
                     ]  # fmt: skip
-                    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parent)
+                    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
                     if done.returncode:
                         failed = next(iter(done.stderr.strip().splitlines()[-1:]), "")
                         found[base][variant].append({"failed": failed[:300]})
@@ -80,11 +79,11 @@ def make_base(directory: Path) -> None:
     transformers.AutoTokenizer.from_pretrained(ROOT / "adapter_bank" / "base").save_pretrained(directory)
 
 
-def rows_of(data: Path, count: int = 512) -> list[dict[str, Any]]:
-    """Rows of all tasks, drawn once and for all: short and long ones, as in a mixed dataset."""
-    names = sorted(path.stem for path in (data / "tasks").glob("*.jsonl"))
+def rows_of(data: Path, count: int = 512) -> list[Example]:
+    """Rows of all tasks, drawn with a fixed seed: short and long ones, as in a mixed dataset."""
+    tasks = [load_examples(file) for file in sorted(tasks_folder(data).glob("*.jsonl"))]
     rng = random.Random(7)
-    return [rng.choice(load_rows(data, name)) for name in (rng.choice(names) for _ in range(count))]
+    return [rng.choice(rng.choice(tasks)) for _ in range(count)]
 
 
 def worker(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -97,16 +96,13 @@ def worker(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(int(threads) if threads else torch.get_num_threads())
     from lorameta.base_model.batch import encode_example
     from lorameta.base_model.shape import linear_shapes
-    from lorameta.data import load_examples
     from lorameta.training import LoraTraining, load_base
     from lorameta.training.adapted import lora_on
     from lorameta.training.prefix import in_top_layers
 
     variant = arguments.variant
     base = load_base(base_path, dtype="bfloat16" if variant.endswith("bfloat16") else "float32")
-    rows = [
-        encode_example(base.tokenizer, example, max_length=1024) for example in load_examples(rows_of(arguments.data))
-    ]
+    rows = [encode_example(base.tokenizer, example, max_length=1024) for example in rows_of(arguments.data)]
     chosen = SETTINGS[arguments.base]
     settings = LoraTraining(rank=chosen["rank"], alpha=2 * chosen["rank"], batch_size=chosen["batch"], epochs=1)
     if "upper half" in variant:

@@ -1,12 +1,11 @@
 """The demo's comparison with every distance, and with the operators that need more than distances.
 
-python benchmarks/helpdesk.py
+python -m benchmarks.quality.helpdesk
 """
 
 from __future__ import annotations
 
-from common import ROOT, stamp, write
-
+from benchmarks.common import ROOT, stamp, write
 from lorameta.bank import AdapterBank
 from lorameta.data import load_examples
 from lorameta.distance import DISTANCES

@@ -6,10 +6,9 @@ import argparse
 import json
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-from common import ROOT, stamp
+from benchmarks.common import ROOT, stamp
 
 TARGETS = ("k_proj", "q_proj", "v_proj")  # of the paper's bank
 RANK = 16
@@ -17,9 +16,9 @@ RANK = 16
 
 def step7b(arguments: argparse.Namespace) -> None:
     import torch
-    from refine_quality import place
     from transformers import MistralConfig
 
+    from benchmarks.refine.quality import place
     from lorameta.base_model.batch import EncodedExample
     from lorameta.base_model.load import load_tokenizer
     from lorameta.doctor import examine
@@ -95,4 +94,4 @@ def random_model(config: Any) -> Any:
 
 
 if __name__ == "__main__":
-    raise SystemExit(f"run {Path(__file__).with_name('refine.py').name} --part step7b")
+    raise SystemExit("run python -m benchmarks.refine --part step7b")

@@ -7,8 +7,8 @@ import json
 import tempfile
 from typing import Any
 
-from common import stamp
-from refine_quality import place
+from benchmarks.common import stamp
+from benchmarks.refine.quality import place
 
 #: name -> class of its configuration, and what in it is not the default.
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -1,0 +1,1 @@
+"""Measurements of lorameta: what its adapters are worth, and what they cost."""

@@ -1,0 +1,1 @@
+"""How much of the gap between the base model and fine-tuning each way of making an adapter closes."""
