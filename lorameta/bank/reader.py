@@ -20,6 +20,7 @@ from lorameta.adapter.peft_config import LoraSettings
 from lorameta.adapter.peft_format import CONFIG, WEIGHTS, Halves, PeftAdapter
 from lorameta.bank.manifest import MANIFEST, base_problem, disagreements, facts_of, inside, read_manifest
 from lorameta.bank.records import AdapterRecord, Manifest
+from lorameta.bank.sharding.quantized import QuantizedModules
 from lorameta.bank.sharding.shard import Shard, row_digest, row_problem
 from lorameta.errors import BankError
 from lorameta.files import tensors
@@ -166,7 +167,10 @@ class AdapterReader:
                 problems += [f"{record.shard}: {note}" for note in wrong]
                 if not wrong:
                     self._halves[record.shard, digest] = halves
-            modules = LazyModules(shard.file, halves, record.row)
+            if shard.quantized and record.row is not None:
+                modules = QuantizedModules(shard, halves, record.row)
+            else:
+                modules = LazyModules(shard.file, halves, record.row)
         elif settings is not None:
             path = directory / WEIGHTS
             notes: list[str] = []
@@ -198,8 +202,12 @@ def _halves_of(file: TensorFile, settings: LoraSettings | None, problems: list[s
 
 def _load(record: AdapterRecord, modules: LazyModules, problems: list[str]) -> dict[str, LoraPair]:
     """All pairs of a row, once its hash and its numbers are found right."""
+    notes: list[str] = []
+    if isinstance(modules, QuantizedModules):
+        pairs = modules.verified(record.row_sha256, notes)
+        problems += [f"{record.shard}, row {record.row}: {note}" for note in notes]
+        return pairs
     digest, arrays = hashlib.sha256(), {}
-    notes = []
     for name, code, bits in modules.rows():
         digest.update(bits.data)
         arrays[name] = tensors.widen(tensors.transposed(bits) if name.endswith(".lora_B") else bits, code)

@@ -12,8 +12,9 @@ from lorameta.bank.names import MAX_ID, unsafe_ids, unsafe_path
 
 __all__ = ["MAX_ID", "AdapterRecord", "BaseRecord", "Manifest", "parse", "unsafe_ids", "unsafe_path"]
 
-#: Of a bank whose adapters are PEFT directories all, and of one that has shards, or weights that are on the Hub.
-FORMATS = (1, 2)
+#: Of a bank whose adapters are PEFT directories all; of one that has shards, or weights that are on the Hub; and of one
+#: that has shards of 8 bits.
+FORMATS = (1, 2, 3)
 _SHA = re.compile(r"[0-9a-f]{64}")
 _SHARD = re.compile(r"shards/(?P<begin>[0-9a-f]{16})\.safetensors")
 
@@ -116,7 +117,10 @@ class AdapterRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of ``bank.json``; `shards` maps the file of each shard to its ``sha256`` and ``bytes``."""
+    """The content of ``bank.json``; `shards` maps the file of each shard to its ``sha256`` and ``bytes``.
+
+    A shard of 8 bits has ``bits`` as well, see :mod:`lorameta.bank.sharding.quantized`.
+    """
 
     name: str
     base: BaseRecord
@@ -144,7 +148,8 @@ class Manifest:
         content["adapters"] = sorted(content["adapters"], key=lambda record: record["id"])
         content["left_out"] = sorted(content["left_out"], key=lambda entry: entry["id"])
         newer = bool(self.shards) or any(record.hub for record in self.adapters)
-        return {"format": FORMATS[newer], **content}
+        small = any("bits" in entry for entry in self.shards.values())
+        return {"format": FORMATS[2 if small else newer], **content}
 
 
 def parse(content: Any, problems: list[str]) -> Manifest | None:
@@ -153,7 +158,7 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
         problems.append("is not a JSON object")
         return None
     if content.get("format") not in FORMATS or isinstance(content["format"], bool):
-        read = " and ".join(map(str, FORMATS))
+        read = ", ".join(map(str, FORMATS))
         problems.append(f"has format {content.get('format')!r}; this lorameta reads {read}, upgrade one of them")
         return None
     before = len(problems)
@@ -178,6 +183,8 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
     shards = _parse_shards(take("shards", _OBJECT, default={}), records, problems)
     if shards and content["format"] == 1:
         problems.append("shards: a bank of format 1 has none")
+    if content["format"] < 3 and any("bits" in entry for entry in shards.values()):
+        problems.append("shards: those of 8 bits are for a bank of format 3")
     left_out = []
     for i, one in enumerate(take("left_out", _LIST, default=[])):
         entry = _Taker(one, f"left_out[{i}].", problems)
@@ -199,6 +206,7 @@ _HASHES: Check = (lambda v: isinstance(v, dict) and all(map(_HASH[0], v.values()
 _COUNT: Check = (lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0, "a whole number", 0)
 _HASH_OR_EMPTY: Check = (lambda v: v == "" or _HASH[0](v), "64 hexadecimal digits", "")
 _COUNT_OR_NONE: Check = (lambda v: v is None or _COUNT[0](v), "a whole number or null", None)
+_EIGHT: Check = (lambda v: v == 8 and not isinstance(v, bool), "8", 8)
 _COUNTS: Check = (lambda v: isinstance(v, dict) and all(map(_COUNT[0], v.values())), "names to whole numbers", {})
 _TEXTS: Check = (lambda v: isinstance(v, list) and all(isinstance(t, str) for t in v), "a list of texts", [])
 _TEXT_VALUES: Check = (
@@ -279,6 +287,8 @@ def _parse_shards(content: dict[str, Any], records: list[AdapterRecord], problem
     for file, one in content.items():
         take = _Taker(one, f"shards[{file}].", problems)
         shards[file] = {"sha256": take("sha256", _HASH), "bytes": take("bytes", _COUNT)}
+        if isinstance(one, Mapping) and "bits" in one:
+            shards[file]["bits"] = take("bits", _EIGHT)
         named = _SHARD.fullmatch(file)
         if named is None or not shards[file]["sha256"].startswith(named["begin"]):
             problems.append(f"shards: {file!r} is no name of a shard, shards/<its SHA-256's first 16>.safetensors")

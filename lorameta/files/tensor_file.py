@@ -115,7 +115,9 @@ class TensorFile:
         BankError
             There is no such tensor or row, its dtype is no float, or the file ends too early.
         """
-        return tensors.widen(self.bits(name, row), self.entries[name].dtype)
+        if (entry := self.entries.get(name)) is not None and entry.dtype not in tensors.KINDS:
+            raise BankError(f"{self.path}: {name} has dtype {entry.dtype}; save it as float32 or bfloat16")
+        return tensors.widen(self.bits(name, row), self.entries[name].dtype if name in self.entries else "")
 
     def raw(self, name: str, rows: slice | None = None) -> np.ndarray:
         """A read-only view of a tensor, or of some rows, in the mapped file; BF16 as its bits in uint16.
@@ -216,7 +218,7 @@ class TensorFile:
         entry = self.entries.get(name)
         if entry is None:
             raise BankError(f"{self.path} has no tensor {name!r}")
-        kind = tensors.KINDS.get(entry.dtype)
+        kind = tensors.STORED.get(entry.dtype)
         if kind is None:
             raise BankError(f"{self.path}: {name} has dtype {entry.dtype}; save it as float32 or bfloat16")
         return entry, kind

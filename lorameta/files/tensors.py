@@ -28,6 +28,9 @@ MAX_HEADER = 100_000_000
 #: What the dtypes that an adapter may have are in numpy, bfloat16 by its bits.
 KINDS = {code: np.dtype(kind) for code, kind in {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}.items()}
 
+#: What a shard of a bank may hold besides: whole numbers of 8 bits, see :mod:`lorameta.bank.sharding.quantized`.
+STORED = {**KINDS, "I8": np.dtype("i1")}
+
 _CODES = {"float32": "F32", "bfloat16": "BF16"}
 
 
@@ -64,7 +67,7 @@ def layout(
     Parameters
     ----------
     entries : mapping of name to (dtype, shape)
-        The dtype as in :data:`KINDS`.
+        The dtype as in :data:`STORED`.
     metadata : mapping of str to str, optional
         ``{"format": "pt"}`` by default, as PEFT writes it.
     alignment : int
@@ -82,7 +85,7 @@ def layout(
     offset = 0
     for name in sorted(entries):
         code, shape = entries[name]
-        stop = offset + math.prod(shape) * KINDS[code].itemsize
+        stop = offset + math.prod(shape) * STORED[code].itemsize
         header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [offset, stop]}
         starts[name], offset = offset, stop
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()

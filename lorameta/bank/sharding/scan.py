@@ -15,6 +15,7 @@ import numpy as np
 from lorameta.adapter.peft_config import LoraSettings
 from lorameta.bank.records import AdapterRecord
 from lorameta.bank.scan import Measures, Widener, exactly
+from lorameta.bank.sharding.quantized import QuantizedModules
 from lorameta.bank.sharding.shard import Shard, row_problem
 from lorameta.errors import BankError
 from lorameta.files import tensors
@@ -83,6 +84,9 @@ def scan_shard(
         shard = Shard(path, entry["bytes"])
     except BankError as error:
         return ShardScan(problems=[str(error)])
+    if shard.quantized:
+        with shard.file:
+            return _scan_quantized(shard, members, progress)
     with shard.file:
         entries = sorted(shard.file.entries.items(), key=lambda item: item[1].start)
     if [name for name, _ in entries] != sorted(shard.file.entries):
@@ -111,6 +115,31 @@ def scan_shard(
             )
         elif row.measures.finite:
             found.measures[name] = row.measures
+    return found
+
+
+def _scan_quantized(
+    shard: Shard, members: Mapping[str, tuple[AdapterRecord, LoraSettings]], progress: Callable[[int], object]
+) -> ShardScan:
+    """Read the rows of a shard of 8 bits, one adapter after the other: they are small."""
+    found = ShardScan(bytes=shard.file.size)
+    for name, (record, settings) in members.items():
+        found.notes[name] = notes = []
+        if (problem := row_problem(shard, record)) is not None or record.row is None:
+            notes.append(problem or "has no row")
+            continue
+        halves = shard.halves(settings, notes)
+        if notes:
+            continue
+        pairs = QuantizedModules(shard, halves, record.row).verified(record.row_sha256, notes)
+        measures = Measures({m: (one.rank, one.d_out, one.d_in, one.scaling) for m, one in halves.items()})
+        with np.errstate(over="ignore", invalid="ignore"):
+            for module, pair in pairs.items():
+                measures.add(module, "A", pair.A)
+                measures.add(module, "B", pair.B.T)
+        if not notes and measures.finite:
+            found.measures[name] = measures
+        progress(record.bytes)
     return found
 
 

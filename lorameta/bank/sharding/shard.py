@@ -27,12 +27,22 @@ from lorameta.files.tensor_file import Entry, TensorFile
 
 FOLDER = "shards"
 ALIGNMENT = 4096
+#: End of a tensor's name → its axes, the dtypes that it may have (any if empty), and whether it has a row an adapter.
+_KINDS: dict[str, tuple[int, tuple[str, ...], bool]] = {"lora_A": (3, (), True), "lora_B": (3, (), True)}
+#: The same of 8 bits, see :mod:`lorameta.bank.sharding.quantized`.
+_QUANTIZED: dict[str, tuple[int, tuple[str, ...], bool]] = {
+    "lora_A": (2, ("F32",), False),
+    "lora_B": (3, ("I8",), True),
+    "scale": (2, ("F32",), True),
+}
 #: Name of a tensor → its dtype and the shape of one row.
 RowLayout = tuple[tuple[str, str, tuple[int, int]], ...]
 
 
 class Shard:
     """An open shard: its :class:`TensorFile` as `file`, and as `ids` the adapters in the order of their rows.
+
+    `quantized` tells whether it is of 8 bits; `common` is where its A's are kept then.
 
     Parameters
     ----------
@@ -53,20 +63,38 @@ class Shard:
             raise BankError(f"{path} has {self.file.size} bytes, {bytes} by bank.json; get the bank again")
         try:
             content = json.loads(self.file.metadata["lorameta"])
-            known, ids = content["format"] == 1, content["ids"]
+            known, ids = content["format"] in (1, 2), content["ids"]
         except (KeyError, TypeError, ValueError, RecursionError):
             raise BankError(f"{path} is no shard: its header does not name its adapters; get the bank again") from None
         if not known or not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
             raise BankError(f"{path} is a shard of another version; upgrade lorameta, or get the bank again")
-        if any(not name.endswith((".lora_A", ".lora_B")) for name in self.file.entries):
-            raise BankError(f"{path} is no shard: it has tensors that are no lora_A and lora_B; get the bank again")
-        if any(len(entry.shape) != 3 or entry.shape[0] != len(ids) for entry in self.file.entries.values()):
-            raise BankError(f"{path} is no shard: its tensors do not have {len(ids)} rows each; get the bank again")
         self.ids: tuple[str, ...] = tuple(ids)
+        self.quantized = content["format"] == 2
+        self.common: dict[str, Any] = {}
+        kinds = _QUANTIZED if self.quantized else _KINDS
+        for name, entry in self.file.entries.items():
+            kind = kinds.get(name.rpartition(".")[2])
+            if kind is None:
+                raise BankError(f"{path} is no shard: it has a tensor {name}; get the bank again")
+            axes, dtypes, rows = kind
+            if len(entry.shape) != axes or (rows and entry.shape[0] != len(ids)):
+                raise BankError(f"{path} is no shard: its tensors do not have {len(ids)} rows each; get the bank again")
+            if dtypes and entry.dtype not in dtypes:
+                raise BankError(f"{path} is no shard: {name} has dtype {entry.dtype}; get the bank again")
+        if self.quantized:
+            for name, entry in self.file.entries.items():
+                if name.endswith(".lora_B"):
+                    scale = self.file.entries.get(f"{name[:-7]}.scale")
+                    if scale is None or scale.shape != entry.shape[:2]:
+                        raise BankError(f"{path} is no shard: {name} has no scale a column; get the bank again")
 
     def halves(self, settings: LoraSettings, problems: list[str]) -> dict[str, Halves]:
         """The modules of an adapter in this shard, held against its configuration."""
-        shapes = {_peft_name(name): _row_shape(name, entry) for name, entry in self.file.entries.items()}
+        shapes = {
+            _peft_name(name): _row_shape(name, entry)
+            for name, entry in self.file.entries.items()
+            if not name.endswith(".scale")
+        }
         found = peft_format.match_halves(shapes, settings, problems)
         return {
             module: Halves(f"{module}.lora_A", f"{module}.lora_B", one.rank, one.d_out, one.d_in, one.scaling)
@@ -180,6 +208,15 @@ def write_peft(path: Path, modules: LazyModules, progress: Callable[[int], objec
     for module, one in modules.halves.items():
         for half, source, shape in (("A", one.A, (one.rank, one.d_in)), ("B", one.B, (one.d_out, one.rank))):
             tensors_of[_peft_name(f"{module}.lora_{half}")] = source, (modules.file.entries[source].dtype, shape)
+    if modules.row is not None and modules.shard is None:  # of 8 bits: what it stands for, in float32
+        data = tensors.to_bytes(
+            {_peft_name(f"{m}.lora_{half}"): getattr(pair, half) for m, pair in modules.items() for half in "AB"}
+        )
+        with path.open("xb") as file:
+            file.write(data)
+            _flush(file)
+        progress(len(data))
+        return hashlib.sha256(data).hexdigest()
     header, _ = tensors.layout({name: entry for name, (_, entry) in tensors_of.items()})
     digest = hashlib.sha256(header)
     with path.open("xb") as file:
@@ -206,5 +243,5 @@ def _peft_name(name: str) -> str:
 
 def _row_shape(name: str, entry: Entry) -> tuple[int, ...]:
     """The shape that a row has in a PEFT file."""
-    shape = entry.shape[1:]
+    shape = entry.shape[-2:]
     return shape[::-1] if name.endswith(".lora_B") else shape

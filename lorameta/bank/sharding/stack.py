@@ -83,6 +83,8 @@ def stack(
     wanted = chosen(manifest, ids)
     if ids is None:  # what is on the Hub only stays there
         wanted = [record for record in wanted if not is_away(root, record)]
+    small = {file for file, entry in manifest.shards.items() if "bits" in entry}
+    wanted = [record for record in wanted if record.shard not in small]  # those of 8 bits stay so
     discard(root, leftovers(root, manifest))
     with contextlib.closing(AdapterReader(root, manifest)) as reader:
         layouts, rounded = _layouts(reader, [record for record in wanted if restack or not record.shard])

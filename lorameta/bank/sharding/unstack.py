@@ -27,7 +27,8 @@ from lorameta.bank.sharding.move import (
     opened,
     require_room,
 )
-from lorameta.bank.sharding.shard import row_digest, write_peft
+from lorameta.bank.sharding.quantized import row_hash
+from lorameta.bank.sharding.shard import write_peft
 from lorameta.errors import BankError
 
 
@@ -79,7 +80,7 @@ def _empty_one(
     with staging(root) as folder:
         for number, record in enumerate(records):
             modules = opened(reader, record)
-            if row_digest(modules) != record.row_sha256:
+            if row_hash(modules) != record.row_sha256:
                 raise BankError(f"{record.id} is not what was stacked")
             fresh = folder / str(number)
             digest = write_peft(fresh, modules, progress)

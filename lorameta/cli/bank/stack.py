@@ -28,6 +28,10 @@ def stack(
         str | None,
         typer.Option("--shard-size", metavar="SIZE", help="A shard's size at most, e.g. 500MB; 4GB by default."),
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Store B in 8 bits and the common A once, of adapters trained with --freeze-a."),
+    ] = False,
     as_json: common.AsJson = False,
     debug: common.Debug = False,
 ) -> None:
@@ -35,19 +39,24 @@ def stack(
 
     One shard after the other: the bank is whole at any moment, and a run that was stopped is finished by the next.
     """
+    from lorameta.bank.sharding.quantize import quantize
     from lorameta.bank.sharding.stack import SHARD_BYTES
     from lorameta.bank.sharding.stack import stack as move
     from lorameta.bank.sharding.unstack import unstack
 
     if undo and (restack or shard_size is not None):
         raise UsageError("--undo makes directories, so it goes with neither --restack nor --shard-size")
+    if int8 and (undo or restack or shard_size is not None):
+        raise UsageError("--int8 makes one file, and goes with no other option")
     if bank == common.EMBEDDED:
         raise UsageError("the bank that comes with lorameta stays as it is; copy its directory, and stack the copy")
     limit = SHARD_BYTES if shard_size is None else _bytes_of(shard_size)
     opened = common.open_bank(bank)
     total = sum(record.bytes for record in opened.records.values() if restack or bool(record.shard) == undo)
     with counting("unstacking" if undo else "stacking", total, "B") as progress:
-        if undo:
+        if int8:
+            moved = quantize(opened.path, progress=progress)
+        elif undo:
             moved = unstack(opened.path, progress=progress)
         else:
             moved = move(opened.path, shard_bytes=limit, restack=restack, progress=progress)
@@ -57,7 +66,7 @@ def stack(
                 "bank": opened.name,
                 "undo": undo,
                 **moved.as_dict(),
-                "bit_identical": not (moved.changed or moved.rounded),
+                "bit_identical": not (int8 or moved.changed or moved.rounded),
                 "total_seconds": common.elapsed(),
             }
         )
