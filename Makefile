@@ -30,8 +30,8 @@ format: $(VENV)/.dev ## let ruff mend what it can
 notebooks: $(VENV)/.dev ## run the notebooks and store what they print
 	@$(PY) notebooks/execute.py
 
-bank: bank-data $(VENV)/.dev ## make the embedded bank again: BANK_DATA=folder with tasks/ and corpus/ (adapter_bank/recipe/README.md)
-	@set -e; for step in $(STEPS); do echo "$$step ..."; $(PY) adapter_bank/recipe/$$step.py --data "$(BANK_DATA)"; done
+bank: bank-data $(VENV)/.dev ## make the embedded bank again: BANK_DATA=folder with tasks/ and corpus/ (adapter_bank/tiny/recipe/README.md)
+	@set -e; for step in $(STEPS); do echo "$$step ..."; $(PY) adapter_bank/tiny/recipe/$$step.py --data "$(BANK_DATA)"; done
 	@$(PY) -m lorameta bank fit
 	@$(PY) -m lorameta bank check
 

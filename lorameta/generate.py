@@ -113,12 +113,13 @@ def generate_adapter(
     1.0
     """
     from lorameta.bank import AdapterBank
+    from lorameta.bank.locate import DEFAULT
     from lorameta.data import load_examples
     from lorameta.mixing.add_up import add_up, check_combiner
 
     check_combiner(combiner)
     if not isinstance(bank, AdapterBank):
-        bank = AdapterBank.open("embedded" if bank is None else bank)
+        bank = AdapterBank.open(DEFAULT if bank is None else bank)
     if refine is not None:  # its rows are read twice, and a generator can be read once
         dataset = load_examples(dataset, input_column=input_column, output_column=output_column, encoding=encoding)
         input_column = output_column = None
@@ -159,6 +160,7 @@ def mix(
     Mixture
     """
     from lorameta.bank import AdapterBank
+    from lorameta.bank.locate import DEFAULT
     from lorameta.data import load_examples
     from lorameta.mixing.compare import compare
     from lorameta.mixing.weigh import weigh
@@ -166,7 +168,7 @@ def mix(
 
     choice = choose(operator, temperature=temperature, top_k=top_k, options=operator_options, defaults=(None, TOP_K))
     if not isinstance(bank, AdapterBank):
-        bank = AdapterBank.open("embedded" if bank is None else bank)
+        bank = AdapterBank.open(DEFAULT if bank is None else bank)
     examples = load_examples(
         dataset, input_column=input_column, output_column=output_column, require_output=False, encoding=encoding
     )

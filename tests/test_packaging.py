@@ -66,7 +66,7 @@ def wheel_files() -> set[str]:
 
 def test_the_wheel_carries_the_package_its_data_and_the_bank(wheel_files):
     expected = {"py.typed", "__main__.py", "cli/generate.py", "examples/helpdesk_train.jsonl"}
-    expected |= {f"adapter_bank/{name}" for name in ("base/tokenizer.json", "recipe/README.md")}
+    expected |= {f"adapter_bank/tiny/{name}" for name in ("base/tokenizer.json", "recipe/README.md")}
     assert {f"lorameta/{name}" for name in expected} <= wheel_files
     assert {path.split("/")[0] for path in wheel_files} == {"lorameta"}
 
@@ -74,7 +74,9 @@ def test_the_wheel_carries_the_package_its_data_and_the_bank(wheel_files):
 def test_the_wheel_carries_every_file_of_the_bank_and_no_cache(wheel_files):
     ignored = re.compile(r"__pycache__|\.pyc$|/\.")
     bank = {
-        f"lorameta/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "adapter_bank").rglob("*") if path.is_file()
+        f"lorameta/{path.relative_to(ROOT).as_posix()}"
+        for path in (ROOT / "adapter_bank" / "tiny").rglob("*")
+        if path.is_file()
     }
     assert {path for path in bank if not ignored.search(path)} == {
         path for path in wheel_files if "/adapter_bank/" in path

@@ -27,13 +27,14 @@ def copy_adapter(source, target, base):
 def clone(tmp_path, tiny_bank, monkeypatch):
     """A working directory like the root of a clone, whose embedded bank is the miniature one."""
     (tmp_path / "lorameta").symlink_to(ROOT / "lorameta")
-    (tmp_path / "adapter_bank").symlink_to(tiny_bank)
+    (tmp_path / "adapter_bank").mkdir()
+    (tmp_path / "adapter_bank" / "tiny").symlink_to(tiny_bank)
     (tmp_path / "tasks").mkdir()
     for path in sorted((tiny_bank / "adapters").iterdir()):
         rows = "".join(json.dumps(row) + "\n" for row in task_rows(path.name))
         (tmp_path / "tasks" / f"{path.name}.jsonl").write_text(rows)
-        copy_adapter(path, tmp_path / "adapters" / path.name, tmp_path / "adapter_bank" / "base")
-    copy_adapter(path, tmp_path / "newcomer", tmp_path / "adapter_bank" / "base")
+        copy_adapter(path, tmp_path / "adapters" / path.name, tmp_path / "adapter_bank" / "tiny" / "base")
+    copy_adapter(path, tmp_path / "newcomer", tmp_path / "adapter_bank" / "tiny" / "base")
     (tmp_path / "newcomer.jsonl").write_text(rows)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lorameta.bank.locate.embedded_path", lambda: tiny_bank)
@@ -64,7 +65,7 @@ def test_the_python_blocks_run_one_after_the_other(clone, monkeypatch):
 
 def test_the_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for document in ("README.md", "CONTRIBUTING.md", "adapter_bank/recipe/README.md"):
+    for document in ("README.md", "CONTRIBUTING.md", "adapter_bank/tiny/recipe/README.md"):
         text = (ROOT / document).read_text(encoding="utf-8")
         for target in re.findall(r"(?:^    |`)make (\w+)", text, flags=re.MULTILINE):
             assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"{document}: make {target}"

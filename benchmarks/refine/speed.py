@@ -76,7 +76,7 @@ def make_base(directory: Path) -> None:
         num_key_value_heads=4, max_position_embeddings=2048, sliding_window=None,
     )  # fmt: skip
     transformers.MistralForCausalLM(config).save_pretrained(directory)
-    transformers.AutoTokenizer.from_pretrained(ROOT / "adapter_bank" / "base").save_pretrained(directory)
+    transformers.AutoTokenizer.from_pretrained(ROOT / "adapter_bank" / "tiny" / "base").save_pretrained(directory)
 
 
 def rows_of(data: Path, count: int = 512) -> list[Example]:
@@ -91,7 +91,8 @@ def worker(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from lorameta.training.measure import peak_memory, without_cache
 
-    base_path = str(ROOT / "adapter_bank" / "base" if arguments.base == BASES[0] else Path(arguments.folder) / "base")
+    tiny = ROOT / "adapter_bank" / "tiny" / "base"
+    base_path = str(tiny if arguments.base == BASES[0] else Path(arguments.folder) / "base")
     threads = os.environ.get("OMP_NUM_THREADS")
     torch.set_num_threads(int(threads) if threads else torch.get_num_threads())
     from lorameta.base_model.batch import encode_example

@@ -37,7 +37,7 @@ def step7b(arguments: argparse.Namespace) -> None:
     forecast = ways["bfloat16", False]
     with peak_memory() as peak:
         model = random_model(config)
-        base = Base(model, load_tokenizer(ROOT / "adapter_bank" / "base"), "random")
+        base = Base(model, load_tokenizer(ROOT / "adapter_bank" / "tiny" / "base"), "random")
         row = EncodedExample(list(range(3, 3 + arguments.length)), arguments.length - arguments.length // 4)
         settings = LoraTraining(rank=RANK, alpha=2 * RANK, targets=TARGETS)
         seconds = []

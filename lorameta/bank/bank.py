@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lorameta.adapter import Adapter
 from lorameta.bank.hub.fetch import fetch, is_away
-from lorameta.bank.locate import locate
+from lorameta.bank.locate import DEFAULT, locate
 from lorameta.bank.manifest import inside, read_manifest
 from lorameta.bank.reader import AdapterReader
 from lorameta.bank.records import AdapterRecord, Manifest
@@ -54,13 +54,13 @@ class AdapterBank:
         self._reader: AdapterReader = AdapterReader(path, manifest) if _whole is None else _whole._reader
 
     @classmethod
-    def open(cls, path_or_name: str | PathLike[str] = "embedded") -> AdapterBank:
+    def open(cls, path_or_name: str | PathLike[str] = DEFAULT) -> AdapterBank:
         """Open a bank; only ``bank.json`` is read, weights are read and verified when they are asked for.
 
         Parameters
         ----------
         path_or_name : path or str
-            A directory with a ``bank.json`` (or that file); "embedded", the bank that comes with lorameta; or a preset
+            A directory with a ``bank.json`` (or that file); the name of one of lorameta's own; or a preset
             or a bank on the Hub whose index is on this machine, see :func:`lorameta.bank.locate.locate`.
 
         Raises

@@ -10,9 +10,11 @@ from pathlib import Path
 from lorameta.bank.hub.presets import PRESETS
 from lorameta.errors import BankError, UsageError
 from lorameta.files.cache import cache_directory
-from lorameta.files.shipped import embedded_path
+from lorameta.files.shipped import DISTRIBUTED, TINY, embedded_path, shipped_path
 
 EMBEDDED = "embedded"
+#: The bank that is taken where none is named.
+DEFAULT = EMBEDDED
 #: Says that a name is an id of the Hub, where it could be a path too.
 PREFIX = "hub:"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -44,8 +46,8 @@ def locate(name: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     name : path or str
-        "embedded", a directory (or its ``bank.json``), the name of a preset, or the id of a bank on the Hub, also
-        as ``hub:author/name``. A directory is preferred to a bank on the Hub.
+        "smollm2"; "tiny", also called "embedded"; a directory (or its ``bank.json``), the name of a preset, or the id
+        of a bank on the Hub, also as ``hub:author/name``. A directory is preferred to a bank on the Hub.
 
     Raises
     ------
@@ -53,8 +55,10 @@ def locate(name: str | os.PathLike[str]) -> Path:
         There is no such bank on this machine; with the command that gets it, if there is one.
     """
     text = os.fspath(name)
-    if text == EMBEDDED:
+    if text in (TINY, EMBEDDED):
         return embedded_path()
+    if text in DISTRIBUTED:
+        return shipped_path(text)
     path = Path(text).expanduser()
     if not text.startswith(PREFIX):
         if path.is_file() and path.name == "bank.json":
@@ -75,9 +79,9 @@ def locate(name: str | os.PathLike[str]) -> Path:
             f"there is no bank {text!r}: no such directory; if it is a bank on the Hub, get its index once, with: "
             f"lorameta bank pull {hub_id(text)}"
         )
-    near = difflib.get_close_matches(text, [*PRESETS, EMBEDDED], n=1)
+    near = difflib.get_close_matches(text, [*DISTRIBUTED, TINY, EMBEDDED, *PRESETS], n=1)
     meant = f" Did you mean {near[0]!r}?" if near else ""
     raise BankError(
-        f"there is no bank {text!r}: no such directory; give the directory of a bank, 'embedded' for the one that "
-        f"comes with lorameta, or the name of another: {', '.join(PRESETS)}.{meant}"
+        f"there is no bank {text!r}: no such directory; give the directory of a bank, or the name of one: "
+        f"{', '.join([*DISTRIBUTED, TINY, *PRESETS])}.{meant}"
     )

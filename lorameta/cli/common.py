@@ -20,7 +20,10 @@ from lorameta.errors import LorametaError, LorametaWarning, printable
 if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
 
-EMBEDDED = "embedded"
+#: The bank that is taken where none is named, as :data:`lorameta.bank.locate.DEFAULT`.
+DEFAULT_BANK = "embedded"
+#: Banks that belong to lorameta.
+SHIPPED = ("embedded", "tiny", "smollm2")
 STARTED = time.perf_counter()
 debugging = False
 
@@ -89,7 +92,7 @@ def flags(**options: Any) -> str:
     """The options that were set, as one would type them after a command; a default bank needs no mention."""
     words = []
     for name, value in given(**options).items():
-        if (name, value) not in (("bank", EMBEDDED), ("encoding", "utf-8")):
+        if (name, value) not in (("bank", DEFAULT_BANK), ("encoding", "utf-8")):
             words += [f"--{name.replace('_', '-')}", quoted(value)]
     return "".join(f" {word}" for word in words)
 

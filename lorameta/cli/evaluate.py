@@ -24,7 +24,7 @@ def evaluate(
         list[Path] | None,
         typer.Option("--adapter", "-a", metavar="DIR", help="A PEFT directory to score; may be given several times."),
     ] = None,
-    bank: common.Bank = common.EMBEDDED,
+    bank: common.Bank = common.DEFAULT_BANK,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Score the bank's nearest adapter and its uniform average as well.")
     ] = False,

@@ -12,7 +12,7 @@ from lorameta.cli import common, operators
 @operators.with_operators
 def explain(
     data: common.Data,
-    bank: common.Bank = common.EMBEDDED,
+    bank: common.Bank = common.DEFAULT_BANK,
     distance: common.Distance = None,
     weighing: Any = None,
     seed: common.Seed = 0,

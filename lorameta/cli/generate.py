@@ -26,7 +26,7 @@ def generate(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the adapter goes.", show_default=False)
     ],
-    bank: common.Bank = common.EMBEDDED,
+    bank: common.Bank = common.DEFAULT_BANK,
     distance: common.Distance = None,
     weighing: Any = None,
     combiner: Annotated[

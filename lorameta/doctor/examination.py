@@ -156,10 +156,11 @@ def _mixed(records: list[AdapterRecord]) -> int:
 
 def _open(bank: AdapterBank | str | os.PathLike[str] | None, base: str | os.PathLike[str] | None) -> AdapterBank | None:
     from lorameta.bank import AdapterBank
+    from lorameta.bank.locate import DEFAULT
 
     if bank is None and base is not None:
         return None
-    return bank if isinstance(bank, AdapterBank) else AdapterBank.open("embedded" if bank is None else bank)
+    return bank if isinstance(bank, AdapterBank) else AdapterBank.open(DEFAULT if bank is None else bank)
 
 
 def _runtime() -> int:

@@ -44,9 +44,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> Path:
     return Path(path).expanduser()
 
 
-def write_directory(
-    directory: str | os.PathLike[str], files: Mapping[str, bytes], *, also: Iterable[str] = ()
-) -> Path:
+def write_directory(directory: str | os.PathLike[str], files: Mapping[str, bytes], *, also: Iterable[str] = ()) -> Path:
     """Write a directory of `files` (name to content) as a whole, replacing an older one that holds the same names.
 
     Names in `also` may be in the older one without being written again.

@@ -48,18 +48,15 @@ def test_the_converted_model_is_the_model(model, directory):
 def test_the_tokenizer_is_that_of_the_file(directory, tiny_bank):
     found = transformers.AutoTokenizer.from_pretrained(directory)
     given = transformers.AutoTokenizer.from_pretrained(tiny_bank / "base")
-    assert (
-        given("number 1984")["input_ids"] != found("number 1984")["input_ids"]
-    )  # that of the file splits digits, as it says
+    # the file says that digits are split one by one
+    assert given("number 1984")["input_ids"] != found("number 1984")["input_ids"]
     digits = tokenizers.pre_tokenizers.Digits(individual_digits=True)
     backend = given.backend_tokenizer
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
     for text in ("Input: dog number 1984\n\nOutput:", "two  spaces, and the end</s>", "ünïcode 7"):
         assert found(text)["input_ids"] == given(text)["input_ids"]
     assert found.eos_token == "</s>"
-    assert [found.convert_ids_to_tokens(i) for i in found("1984", add_special_tokens=False)["input_ids"]] == list(
-        "1984"
-    )
+    assert found.tokenize("1984") == list("1984")
 
 
 def test_bfloat16_halves_the_file_and_rounds(source, directory, tmp_path):

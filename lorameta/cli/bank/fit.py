@@ -13,7 +13,7 @@ from lorameta.errors import UsageError
 
 
 def fit(
-    bank: Name = common.EMBEDDED,
+    bank: Name = common.DEFAULT_BANK,
     distance: Annotated[
         list[str] | None,
         typer.Option(

@@ -48,8 +48,8 @@ def stack(
         raise UsageError("--undo makes directories, so it goes with neither --restack nor --shard-size")
     if int8 and (undo or restack or shard_size is not None):
         raise UsageError("--int8 makes one file, and goes with no other option")
-    if bank == common.EMBEDDED:
-        raise UsageError("the bank that comes with lorameta stays as it is; copy its directory, and stack the copy")
+    if bank in common.SHIPPED:
+        raise UsageError("a bank that comes with lorameta stays as it is; copy its directory, and stack the copy")
     limit = SHARD_BYTES if shard_size is None else _bytes_of(shard_size)
     opened = common.open_bank(bank)
     total = sum(record.bytes for record in opened.records.values() if restack or bool(record.shard) == undo)

@@ -459,7 +459,7 @@ def test_a_file_that_is_no_shard_is_named(rows):
     path = rows / record.shard
     for data, named in (
         (rows / ".." / "x", "header does not name its adapters"),
-        ({"format": 2, "ids": ["c"]}, "another version"),
+        ({"format": 3, "ids": ["c"]}, "another version"),
         ({"format": 1, "ids": ["c", "d"]}, "do not have 2 rows each"),
     ):
         old = path.read_bytes()

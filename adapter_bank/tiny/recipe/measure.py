@@ -14,7 +14,7 @@ from tasks import BANK, SEED, WORK, bank_tasks, base_hash, base_tasks, load_corp
 from lorameta.data import Example, load_examples
 from lorameta.evaluate import Scorer
 
-sys.path.append(str(BANK.parent))
+sys.path.append(str(BANK.parent.parent))
 from benchmarks.common import stamp
 
 PROMPTS_AN_OPERATION = 60
@@ -73,7 +73,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--base", type=Path, default=BANK / "base")
-    parser.add_argument("--out", type=Path, default=BANK.parent / "benchmarks" / "results" / "base.json")
+    parser.add_argument("--out", type=Path, default=BANK.parent.parent / "benchmarks" / "results" / "base.json")
     parser.add_argument("--again", action="store_true", help="even if this base was measured")
     arguments = parser.parse_args()
     measured = json.loads(arguments.out.read_text())["base_sha256"] if arguments.out.exists() else None

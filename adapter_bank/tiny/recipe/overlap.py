@@ -15,7 +15,7 @@ from pretrain import BATCH, DATA, STEPS
 from tasks import BANK, bank_tasks, base_hash, load_rows, prompt_text, shingles, words
 from transformers import AutoTokenizer
 
-sys.path.append(str(BANK.parent))
+sys.path.append(str(BANK.parent.parent))
 from benchmarks.common import stamp
 
 
@@ -40,7 +40,7 @@ def main() -> None:
             seen |= found
         whole = sum(run <= seen for run in runs)
         result[name] = {"windows": len(windows), "windows_with_a_shared_run": touched, "whole_bank_texts": whole}
-    path = BANK.parent / "benchmarks" / "results" / "base_overlap.json"
+    path = BANK.parent.parent / "benchmarks" / "results" / "base_overlap.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

@@ -14,7 +14,7 @@ from lorameta.data.split import part_of
 
 RECIPE = Path(__file__).resolve().parent
 BANK = RECIPE.parent
-WORK = Path(os.environ.get("LORAMETA_WORK", BANK.parent / ".work"))  # checkpoints, never committed
+WORK = Path(os.environ.get("LORAMETA_WORK", BANK.parent.parent / ".work"))  # checkpoints, never committed
 SEED = 20260101
 
 #: Sources whose tasks the base is trained on. None of them is in the bank, so an adapter of the bank

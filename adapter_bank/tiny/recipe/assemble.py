@@ -17,7 +17,7 @@ EMBEDDED_ROWS = 256
 
 
 HEAD = """\
-# The embedded bank
+# The bank `tiny`
 
 A small Mistral-architecture base model and LoRA adapters for it, trained by this project on public English tasks so
 that lorameta runs, is tested and is measured without a network. `recipe/` remakes all of it; `bank.json` holds every
@@ -122,7 +122,7 @@ def main() -> None:
     )
     write_bank(
         BANK,
-        name="embedded",
+        name="tiny",
         base=BaseRecord("base", tokenizer_hash=tokens.tokenizer_hash, name="lorameta-embedded-base"),
         summaries=stacked,
         records=records,
