@@ -154,7 +154,7 @@ def _near(name: str, others: Any) -> str:
 def _read_index(path: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
     """Rows of the index by id."""
     from lorameta.data.files import read_file
-    from lorameta.data.formats import Problems
+    from lorameta.data.problems import Problems
 
     bad = Problems(str(path), f"{path}:")
     entries: dict[str, dict[str, Any]] = {}

@@ -10,16 +10,20 @@ from lorameta.data.examples import (
     instruction_prompt,
     join_prompt,
     load_examples,
+    read_examples,
 )
+from lorameta.data.report import ReadReport
 from lorameta.data.template import PromptTemplate
 
 __all__ = [
     "Dataset",
     "Example",
     "PromptTemplate",
+    "ReadReport",
     "dataset_name",
     "fingerprint",
     "instruction_prompt",
     "join_prompt",
     "load_examples",
+    "read_examples",
 ]

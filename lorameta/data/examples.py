@@ -1,97 +1,99 @@
-"""Datasets in, examples out: files, lists of dicts and `datasets.Dataset`s, with every bad row named by its place."""
+"""Datasets in, examples out: every bad row is named by its place, and every column is accounted for."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from lorameta.data.columns import CONTEXT_LIKE, OUTPUT_LIKE, OUTPUTS, ROW_HINT, Columns
+from lorameta.data.example import Example, fingerprint, join_prompt
 from lorameta.data.files import read_file
-from lorameta.data.formats import Problems
-from lorameta.data.rows import ROW_HINT, RowError, instruction_prompt, read_row
+from lorameta.data.locate import all_files, files_of
+from lorameta.data.objects import object_rows
+from lorameta.data.problems import Problems
+from lorameta.data.report import ReadReport
+from lorameta.data.rows import RowReader, instruction_prompt
+from lorameta.data.values import RowError
 from lorameta.errors import DataError, LorametaWarning, UsageError
 
-__all__ = ["Dataset", "Example", "dataset_name", "fingerprint", "instruction_prompt", "join_prompt", "load_examples"]
+__all__ = [
+    "Dataset",
+    "Example",
+    "dataset_name",
+    "fingerprint",
+    "instruction_prompt",
+    "join_prompt",
+    "load_examples",
+    "read_examples",
+]
 
-Dataset: TypeAlias = "str | os.PathLike[str] | Iterable[Mapping[str, Any]] | Iterable[Example]"
-"""What stands for a dataset: a path, a list of dicts, a `datasets.Dataset`, any iterable of dicts or of Examples."""
-
-
-def join_prompt(prompt: str, answer: str) -> str:
-    """Prompt and answer as one text: what the model is trained and scored on.
-
-    Parameters
-    ----------
-    prompt, answer : str
-        Either may be empty.
-
-    Returns
-    -------
-    str
-        Both with one space between them; with none if the prompt ends in whitespace or one of them is empty.
-    """
-    if not prompt or not answer or prompt[-1].isspace():
-        return prompt + answer
-    return f"{prompt} {answer}"
+Dataset: TypeAlias = "str | os.PathLike[str] | Iterable[Mapping[str, Any]] | Iterable[Example] | Iterable[os.PathLike]"
+"""What stands for a dataset: a path, a list of paths or dicts, a `datasets.Dataset`, any iterable of dicts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One row of a dataset.
-
-    Attributes
-    ----------
-    input : str
-        The whole prompt, as the model will read it.
-    outputs : tuple of str
-        The reference answers. The first counts for training and for summaries; () for an unlabelled row.
-    """
-
-    input: str
-    outputs: tuple[str, ...] = ()
-
-    @property
-    def output(self) -> str:
-        """The first reference, or "" if there is none."""
-        return self.outputs[0] if self.outputs else ""
-
-    @property
-    def text(self) -> str:
-        """Prompt and first reference as one text, see `join_prompt`."""
-        return join_prompt(self.input, self.output)
-
-
-def load_examples(
-    dataset: Dataset,
-    *,
-    input_column: str | None = None,
-    output_column: str | None = None,
-    require_output: bool = True,
-    encoding: str = "utf-8",
-) -> list[Example]:
-    """Read a dataset.
-
-    Parameters
-    ----------
-    dataset : path, or iterable of mappings or Examples
-        A JSONL, JSON, CSV, TSV or Parquet file (a JSON file is a list of objects, or an object that holds one such
-        list, as ``{"data": [...]}``); a list of dicts, a `datasets.Dataset`, a pandas DataFrame, any iterable of dicts.
-    input_column, output_column : str, optional
-        Columns that play the part of `input` and `output` (command line: ``--input-column``, ``--output-column``).
-    require_output : bool, default True
-        Whether a row without an answer is an error; otherwise it is an unlabelled example.
-    encoding : str, default "utf-8"
-        Of a text file; a byte order mark is always accepted.
+def load_examples(dataset: Dataset, **options: Any) -> list[Example]:
+    """Read a dataset; the options are those of :func:`read_examples`.
 
     Returns
     -------
     list of Example
         One for each row, in their order, at least one.
+
+    Examples
+    --------
+    >>> from lorameta import load_examples
+    >>> load_examples([{"question": "2 + 2?", "answer": 4}, {"question": "2 + 3?", "answer": 5}])
+    [Example(input='2 + 2?', outputs=('4',)), Example(input='2 + 3?', outputs=('5',))]
+    """
+    return read_examples(dataset, stacklevel=3, **options)[0]
+
+
+def read_examples(
+    dataset: Dataset,
+    *,
+    input_column: str | None = None,
+    output_column: str | None = None,
+    context_columns: Sequence[str] = (),
+    ignore_columns: Sequence[str] = (),
+    require_output: bool = True,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+    quoting: str = "auto",
+    stacklevel: int = 2,
+) -> tuple[list[Example], ReadReport]:
+    """Read a dataset, and say what was made of its columns.
+
+    Parameters
+    ----------
+    dataset : path, list of paths, or iterable of mappings or Examples
+        A JSONL, JSON, CSV, TSV or Parquet file (a JSON file is a list of objects, or an object that holds one such
+        list, as ``{"data": [...]}``), also packed with gzip, bzip2, xz or zstd; a folder of such files; a folder of
+        `Dataset.save_to_disk`; a pattern, as ``train-*.parquet``; several of these. Or a list of dicts, a
+        `datasets.Dataset`, a data frame of pandas or polars, an Arrow table, any iterable of dicts.
+    input_column, output_column : str, optional
+        Columns that play the part of `input` and `output` (command line: ``--input-column``, ``--output-column``).
+    context_columns : sequence of str
+        Columns that stand before the prompt (``--context-column``). A column `context` does so without being named.
+    ignore_columns : sequence of str
+        Columns that are left out, whatever their names (``--ignore-column``).
+    require_output : bool, default True
+        Whether a row without an answer is an error; otherwise it is an unlabelled example.
+    encoding : str, default "utf-8"
+        Of a text file; a byte order mark is always accepted.
+    delimiter : str, optional
+        What separates the fields of a table (``--delimiter``): a character, or tab, comma, semicolon, pipe.
+    quoting : {"auto", "minimal", "none"}
+        Whether quotes enclose the fields of a table (``--quoting``); see :func:`lorameta.data.formats.table_rows`.
+
+    Returns
+    -------
+    list of Example
+        One for each row, in their order, at least one.
+    ReadReport
+        Columns used and left out, rows with answers.
 
     Raises
     ------
@@ -103,84 +105,163 @@ def load_examples(
     Warns
     -----
     LorametaWarning
-        There is only one row, or all rows are equal.
+        There is only one row, or all rows are equal; a column that looks like answers or context is not used; values
+        were changed.
 
     Notes
     -----
-    The forms of a row, in the order in which they are tried; columns that play no part are ignored:
+    The forms of a row, in the order in which they are tried:
 
     - ``{input, output}``: the input is the prompt, verbatim.
     - ``{instruction, input, output}``: the prompt is ``"Definition: {instruction}\\n\\nInput: {input}\\n\\nOutput:"``,
-      as in the embedded bank; with a blank or absent input, ``"Definition: {instruction}\\n\\nOutput:"``.
-    - ``{prompt, completion}``: the prompt is verbatim.
-    - ``{messages}``, a list of ``{role, content}``: the last message, if it is the assistant's, is the output. What is
-      before it is the prompt: one user message is taken verbatim, a longer dialogue is one line a message,
+      as in the banks; with a blank or absent input, ``"Definition: {instruction}\\n\\nOutput:"``.
+    - ``{prompt, completion}``, ``{question, answer}``, ``{text, label}``: the prompt is verbatim.
+    - ``{messages}``, a list of ``{role, content}``, or ``{conversations}``, a list of ``{from, value}``, or such a list
+      as the row: the last message, if it is the assistant's, is the output. What is before it is the prompt: one user
+      message is taken verbatim, a longer dialogue is one line a message,
       ``"User: ...\\nAssistant: ...\\nUser: ...\\nAssistant:"``. With system messages these are the instruction, in the
-      form above, and the dialogue is its input.
+      form above, and the dialogue is its input. Calls of tools are written as JSON, and their results as ``Tool:``.
+    - ``{prompt, completion}`` or ``{prompt, chosen}`` of which one or both are lists of messages.
+    - ``{chosen}`` alone: a dialogue that ends with the preferred answer.
     - ``{text}``: a prompt without an answer.
 
-    `output` may be a list; the first counts, all are references. Whitespace around an output is dropped. Numbers
-    are read as text, exactly as a JSON file writes them; other types are errors. Null and NaN count as absent.
+    The answer is in `output`, `completion`, `response`, `answer`, `answers`, `chosen`, `label_text`, `label` or
+    `target`, the first of these that is there. Beside any form, `context` is the input of an instruction, or stands
+    before the prompt; `system` is a system message; `history`, a list of pairs, are earlier turns.
+
+    An answer may be a list; the first counts, all are references. Whitespace around an answer is dropped, and NUL
+    characters are. Numbers are read as text, exactly as a JSON file writes them; other types are errors. Null and NaN
+    count as absent. Integers that a missing value turned into 1.0 are integers again.
     """
-    for option, column in (("--input-column", input_column), ("--output-column", output_column)):
-        if column is not None and (not isinstance(column, str) or not column):
-            raise UsageError(f"{option} must be the name of a column, not {column!r}")
-    if input_column is not None and input_column == output_column:
-        raise UsageError(f"--input-column and --output-column are both {input_column!r}; they must differ")
-    rows: Iterator[tuple[int, object]]
-    if isinstance(dataset, (str, os.PathLike)):
-        name = str(dataset)
+    columns = _columns(input_column, output_column, context_columns, ignore_columns)
+    reader = RowReader(columns, require_output)
+    notes: list[str] = []
+    files: list[Path] = []
+    if paths := _paths(dataset):
+        files = files_of(paths[0]) if len(paths) == 1 else all_files(paths)
+        name = os.fspath(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
         problems = Problems(name, f"{name}:")
-        rows = read_file(dataset, encoding, problems)
+        how = {"wanted": reader.wanted, "delimiter": delimiter, "quoting": quoting, "notes": notes}
+        rows = _file_rows(files, encoding, problems, reader, how)
     else:
         name = "the dataset"
         problems = Problems(name, "row ")
-        rows = _iterate(dataset)
+        rows = object_rows(dataset)
     examples: list[Example] = []
     for line, row in rows:
+        if isinstance(row, Example):
+            if row.outputs or not require_output:
+                examples.append(row)
+                continue
+            row = {"input": row.input, "output": []}
         try:
-            examples.append(Example(*read_row(row, input_column, output_column, require_output)))
+            examples.append(Example(*reader.read(row)))
         except RowError as error:
             problems.add(line, str(error), error.hint)
     problems.raise_if_any()
     if not examples:
         raise DataError(f"{name} holds no rows: at least one is needed (a table has rows below its header). {ROW_HINT}")
-    if len(examples) == 1:
-        message = f"{name} has only one row: one row says little about a task, give a few dozen if you can"
-        warnings.warn(message, LorametaWarning, stacklevel=2)
-    elif all(example == examples[0] for example in examples):
-        message = f"all {len(examples)} rows of {name} are equal: they say no more about the task than one"
-        warnings.warn(message, LorametaWarning, stacklevel=2)
-    return examples
+    examples = _integers(examples, reader, notes)
+    report = _report(name, examples, reader, [str(path) for path in files if len(files) > 1], notes)
+    for message in (*_doubts(report, reader, problems), *_few(name, examples)):
+        warnings.warn(message, LorametaWarning, stacklevel=stacklevel)
+    return examples, report
 
 
 def dataset_name(dataset: object) -> str:
-    """A short name for a dataset: the file's name without its extension, "dataset" for objects."""
+    """Return a short name for a dataset: the file's name without its extension, "dataset" for objects."""
     return Path(dataset).stem or "dataset" if isinstance(dataset, (str, os.PathLike)) else "dataset"
 
 
-def fingerprint(examples: Sequence[Example]) -> str:
-    """SHA-256 (64 hexadecimal digits) of the rows; their order does not matter, their number and content do."""
-    rows = sorted(
-        hashlib.sha256(json.dumps([example.input, *example.outputs]).encode("ascii")).digest() for example in examples
+def _columns(
+    input_column: str | None, output_column: str | None, context: Sequence[str], ignore: Sequence[str]
+) -> Columns:
+    if isinstance(context, str) or isinstance(ignore, str):
+        raise UsageError("context_columns and ignore_columns are lists of names")
+    given = {"--input-column": [input_column], "--output-column": [output_column], "--context-column": context}
+    used: dict[str, str] = {}
+    for option, names in ({**given, "--ignore-column": ignore}).items():
+        for name in names:
+            if name is None:
+                continue
+            if not isinstance(name, str) or not name:
+                raise UsageError(f"{option} must be the name of a column, not {name!r}")
+            if name in used and not option == used[name] == "--ignore-column":
+                raise UsageError(f"{used[name]} and {option} are both {name!r}; they must differ")
+            used[name] = option
+    return Columns(input_column, output_column, tuple(context), frozenset(ignore))
+
+
+def _paths(dataset: object) -> list[str | os.PathLike[str]]:
+    """Return the paths that a dataset is given by; [] if it is an object with rows."""
+    if isinstance(dataset, (str, os.PathLike)):
+        return [dataset]
+    if isinstance(dataset, (list, tuple)) and dataset and all(isinstance(one, (str, os.PathLike)) for one in dataset):
+        return list(dataset)
+    return []
+
+
+def _file_rows(
+    files: Sequence[Path], encoding: str, problems: Problems, reader: RowReader, how: Mapping[str, Any]
+) -> Iterator[tuple[int, object]]:
+    for path in files:
+        problems.place = f"{path}:"
+        reader.schema = None
+        yield from read_file(path, encoding, problems, **how)
+
+
+def _integers(examples: list[Example], reader: RowReader, notes: list[str]) -> list[Example]:
+    """Write 1.0 as 1 where all answers are such and some are missing: a column of integers cannot hold none."""
+    column, counts = next(iter(reader.counts.items()), ("", None))
+    if counts is None or len(reader.counts) > 1 or counts.other or not (counts.whole and counts.absent):
+        return examples
+    notes.append(f"`{column}` holds integers that its {counts.absent} missing values had turned into {counts.whole} "
+                 "numbers as 1.0; they are read as 1")  # fmt: skip
+    return [Example(row.input, (row.outputs[0].removesuffix(".0"),)) if row.outputs else row for row in examples]
+
+
+def _report(
+    name: str, examples: Sequence[Example], reader: RowReader, files: Sequence[str], notes: list[str]
+) -> ReadReport:
+    if reader.nul:
+        notes.append(f"NUL characters were removed from {reader.nul} rows")
+    used = {*reader.prompt, *reader.answer}
+    return ReadReport(
+        source=name,
+        rows=len(examples),
+        labelled=sum(bool(row.outputs) for row in examples),
+        prompt=tuple(reader.prompt),
+        answer=tuple(reader.answer),
+        left_out=tuple(column for column in reader.seen if column not in used),
+        files=tuple(files),
+        notes=tuple(dict.fromkeys(notes)),
     )
-    return hashlib.sha256(b"".join(rows)).hexdigest()
 
 
-def _iterate(dataset: object) -> Iterator[tuple[int, object]]:
-    if hasattr(dataset, "to_dict") and hasattr(dataset, "columns"):  # a pandas DataFrame iterates over column names
-        dataset = dataset.to_dict(orient="records")
-    if isinstance(dataset, Mapping):
-        parts = ", ".join(map(repr, list(dataset)[:6]))
-        raise DataError(
-            f"A dataset is a list of rows, not one mapping (keys {parts}): pass one part, or a list of dicts."
+def _doubts(report: ReadReport, reader: RowReader, problems: Problems) -> Iterator[str]:
+    """Yield what may not have been meant: columns that look like answers or context and are not used, changed text."""
+    left = [name for name in report.left_out if name in reader.suspects and name not in reader.columns.ignore]
+    answers = [name for name in left if name in OUTPUTS or name in OUTPUT_LIKE]
+    if answers and not report.labelled:
+        yield (
+            f"no row of {report.source} has an answer, but the column {answers[0]!r} looks like answers and is not "
+            f"used: --output-column {answers[0]} uses it"
         )
-    if not isinstance(dataset, Iterable) or isinstance(dataset, (bytes, bytearray)):
-        kind = type(dataset).__name__
-        raise DataError(
-            f"A dataset is a path or an iterable of dicts, not {'None' if dataset is None else f'of type {kind}'}."
-        )
-    for number, row in enumerate(dataset, 1):
-        if isinstance(row, Example):
-            row = {"input": row.input, "output": list(row.outputs)}
-        yield number, row
+    for name in left:
+        if name in CONTEXT_LIKE:
+            yield (
+                f"the column {name!r} of {report.source} looks like a part of the prompt and is not used: "
+                f"--context-column {name} uses it, --ignore-column {name} says that it is not meant"
+            )
+    for note in report.notes:
+        yield f"{report.source}: {note}"
+    for message, places in problems.doubts.items():
+        also = f" (also at {', '.join(places[1:])})" if places[1:] else ""
+        yield f"{places[0]}: {message}{also}"
+
+
+def _few(name: str, examples: Sequence[Example]) -> Iterator[str]:
+    if len(examples) == 1:
+        yield f"{name} has only one row: one row says little about a task, give a few dozen if you can"
+    elif all(example == examples[0] for example in examples):
+        yield f"all {len(examples)} rows of {name} are equal: they say no more about the task than one"

@@ -2,270 +2,307 @@
 
 from __future__ import annotations
 
-import difflib
-import functools
-import math
-import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-ROW_HINT = (
-    "A row is {input, output}, {instruction, input, output}, {prompt, completion}, {messages} or {text}; "
-    "--input-column and --output-column name other columns."
+from lorameta.data.columns import (
+    CHATS,
+    INPUT_LIKE,
+    INPUTS,
+    OUTPUT_LIKE,
+    OUTPUTS,
+    ROW_HINT,
+    Columns,
+    Plan,
+    plan_of,
 )
-_INPUTS = ("input", "instruction", "prompt", "messages", "text")
-_OUTPUTS = ("output", "completion")
-# Names that people give to these columns: only ever proposed in an error message, never taken silently.
-_INPUT_LIKE = ("question", "query", "sentence", "utterance", "message", "document", "source", "content", "review")
-_OUTPUT_LIKE = ("answer", "label", "target", "response", "reply", "labels", "intent", "category", "summary", "answers")
-_ROLES = {"system": "System", "developer": "System", "user": "User", "assistant": "Assistant"}
+from lorameta.data.turns import (
+    Turn,
+    answered,
+    are_turns,
+    history_of,
+    instruction_prompt,
+    preferred,
+    spoken,
+    turns_of,
+)
+from lorameta.data.values import DuplicatedKeys, RowError, absence, blank, block_of, kind, missing, plain, text_of
 
-
-class RowError(ValueError):
-    """Why one row cannot be used; `hint` is advice that is said once, not for every row."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
-class JsonNumber(str):
-    """A number of a JSON file, kept as it was written: 1.50 stays 1.50."""
-
-
-class DuplicatedKeys(dict[str, Any]):
-    """A JSON object in which a key appears twice: which of the two values is meant cannot be known."""
-
-    key: str = ""
-
-
-def instruction_prompt(instruction: str, input: str = "") -> str:
-    """The prompt of an instruction and its input, in the form of the embedded bank's tasks.
-
-    Parameters
-    ----------
-    instruction : str
-        What to do.
-    input : str, default ""
-        What to do it with; a blank one is left out.
-
-    Returns
-    -------
-    str
-        ``"Definition: {instruction}\\n\\nInput: {input}\\n\\nOutput:"``, both stripped of surrounding whitespace.
-    """
-    middle = f"Input: {input.strip()}\n\n" if input.strip() else ""
-    return f"Definition: {instruction.strip()}\n\n{middle}Output:"
+__all__ = ["ROW_HINT", "Columns", "RowError", "RowReader", "instruction_prompt", "read_row"]
 
 
 def read_row(
     row: object, input_column: str | None = None, output_column: str | None = None, require_output: bool = True
 ) -> tuple[str, tuple[str, ...]]:
-    """The prompt and the reference answers of a row.
+    """Return the prompt and the reference answers of a single row; see :class:`RowReader`."""
+    return RowReader(Columns(input_column, output_column), require_output).read(row)
+
+
+@dataclass
+class _Counts:
+    """What the answers of one column look like, to tell integers that a missing value turned into floats."""
+
+    absent: int = 0
+    whole: int = 0  # answers as 1.0
+    other: int = 0
+
+
+class RowReader:
+    """Reads rows one after the other and remembers which columns they used.
 
     Parameters
     ----------
-    row : object
-        A mapping in one of the forms of `lorameta.data.load_examples`; anything else is an error.
-    input_column, output_column : str, optional
-        Columns that stand for `input` and `output`.
+    columns : Columns
+        Which columns are meant where their names do not say so.
     require_output : bool, default True
         Whether a row without an answer is an error.
 
-    Returns
-    -------
-    tuple of str and tuple of str
-        The prompt, not blank, and the answers, none of them blank; () for an unlabelled row.
-
-    Raises
-    ------
-    RowError
-        The row cannot be used. The message says why, but not where: the caller knows the place.
+    Attributes
+    ----------
+    prompt, answer : dict of str to int
+        Columns that were used, and in how many rows.
+    seen : dict of str to None
+        All columns, in the order in which they were met.
+    nul : int
+        Rows from which NUL characters were removed.
     """
-    if not isinstance(row, Mapping):
-        raise RowError(f"the row is {_kind(row)}, not an object with named columns", ROW_HINT)
-    if isinstance(row, DuplicatedKeys):
-        raise RowError(f"the key {row.key!r} appears twice in the row; keep one")
-    if not row:
-        raise RowError("the row is an empty object", ROW_HINT)
-    name = _input_name(row, input_column)
-    if name == "messages":
-        prompt, answers = _conversation(_plain(row[name]))
-        if output_column is not None:
-            answers = _answers(row, name, output_column, require_output)
-        elif require_output and not answers:
-            raise RowError("`messages` does not end with an answer: the last message must be the assistant's")
-    else:
-        prompt, answers = (
-            _prompt(row, name, input_column is not None),
-            _answers(row, name, output_column, require_output),
-        )
-    return prompt, answers
 
+    def __init__(self, columns: Columns | None = None, require_output: bool = True) -> None:
+        self.columns = columns or Columns()
+        self.required = require_output
+        self.prompt: dict[str, int] = {}
+        self.answer: dict[str, int] = {}
+        self.seen: dict[str, None] = {}
+        self.suspects: set[str] = set()
+        self.nul = 0
+        self.counts: dict[str, _Counts] = {}
+        self.schema: tuple[str, ...] | None = None
+        self._plans: dict[tuple[Any, ...], Plan] = {}
 
-def _input_name(row: Mapping[str, Any], input_column: str | None) -> str:
-    if input_column is not None:
-        if input_column not in row:
-            raise RowError(_absent(row, f"no column {input_column!r}", (input_column,), "--input-column"))
-        return input_column
-    for name in _INPUTS:
-        if name in row and not _missing(_plain(row[name])):
-            return name
-    for name in _INPUTS:
-        if name in row:
-            raise RowError(f"`{name}` is {_kind(_plain(row[name]))}; a prompt is needed")
-    raise RowError(_absent(row, "no input column", (*_INPUTS, *_INPUT_LIKE), "--input-column"), ROW_HINT)
+    def wanted(self, schema: Sequence[str], empty: Collection[str] = ()) -> list[str]:
+        """Return the columns of a table that rows can make use of; the others need not be read.
 
+        `empty` are columns that hold nothing.
+        """
+        self.schema = tuple(schema)
+        plan = self._plan(self.schema)
+        self.suspects.update(set(plan.suspects) - set(empty))
+        return [name for name in schema if name in plan.readable]
 
-def _prompt(row: Mapping[str, Any], name: str, mapped: bool) -> str:
-    value = _plain(row[name])
-    text = "" if _missing(value) else _text(value, name)
-    if name == "instruction" and not mapped and text.strip():
-        return instruction_prompt(text)
-    # `prompt` and `text` hold the whole prompt; `input`, or the column that stands for it, may have an instruction
-    if (name == "input" or mapped) and name != "instruction" and not _missing(_plain(row.get("instruction"))):
-        instruction = _text(_plain(row["instruction"]), "instruction")
-        if instruction.strip():
-            return instruction_prompt(instruction, text)
-    if not text.strip():
-        what = _kind(value) if _missing(value) else "only whitespace" if text else "empty"
-        raise RowError(f"`{name}` is {what}; a prompt is needed")
-    return text
+    def read(self, row: object) -> tuple[str, tuple[str, ...]]:
+        """Return the prompt and the reference answers of a row.
 
+        Parameters
+        ----------
+        row : object
+            A mapping in one of the forms of `lorameta.data.load_examples`, or a list of turns.
 
-def _answers(row: Mapping[str, Any], name: str, column: str | None, required: bool) -> tuple[str, ...]:
-    if column is not None:
-        if column not in row:
-            raise RowError(_absent(row, f"no column {column!r}", (column,), "--output-column"))
-    else:
-        present = [output for output in _OUTPUTS if output in row and output != name]
-        column = next(
-            (output for output in present if not _missing(_plain(row[output]))), present[0] if present else None
-        )
-    if column is None:
-        if not required:
+        Returns
+        -------
+        tuple of str and tuple of str
+            The prompt, not blank, and the answers, none of them blank; () for an unlabelled row.
+
+        Raises
+        ------
+        RowError
+            The row cannot be used. The message says why, but not where: the caller knows the place.
+        """
+        if isinstance(row, (list, tuple)) and are_turns(row):
+            row = {"messages": row}
+        if not isinstance(row, Mapping):
+            raise RowError(f"the row is {kind(row)}, not an object with named columns", ROW_HINT)
+        if isinstance(row, DuplicatedKeys):
+            raise RowError(f"the key {row.key!r} appears twice in the row; keep one")
+        if not row and not self.schema:
+            raise RowError("the row is an empty object", ROW_HINT)
+        plan = self._plan(tuple(row))
+        for name in plan.suspects:
+            if name not in self.suspects and not blank(row[name]):
+                self.suspects.add(name)
+        used: list[str] = []
+        prompt, answers, column = self._parts(row, plan, used)
+        if "\0" in prompt or any("\0" in answer for answer in answers):
+            self.nul += 1
+            prompt, answers = prompt.replace("\0", ""), tuple(answer.replace("\0", "").strip() for answer in answers)
+            if not prompt.strip() or "" in answers:
+                raise RowError(f"`{used[0]}` holds nothing but NUL characters")
+        for name in used:
+            self.prompt[name] = self.prompt.get(name, 0) + 1
+        if column is not None:
+            self._count(column, answers)
+        return prompt, answers
+
+    def _plan(self, keys: tuple[Any, ...]) -> Plan:
+        plan = self._plans.get(keys)
+        if plan is None:
+            if len(self._plans) > 1000:  # rows of which each has other keys
+                self._plans.clear()
+            plan = self._plans[keys] = plan_of(keys, self.columns)
+            for name in keys:
+                if len(self.seen) < 10_000:
+                    self.seen[str(name)] = None
+        return plan
+
+    def _count(self, column: str, answers: tuple[str, ...]) -> None:
+        counts = self.counts.get(column)
+        if counts is None:
+            counts = self.counts[column] = _Counts()
+        if not answers:
+            counts.absent += 1
+            return
+        self.answer[column] = self.answer.get(column, 0) + 1
+        if len(answers) == 1 and answers[0].endswith(".0") and answers[0][:-2].lstrip("-").isdecimal():
+            counts.whole += 1
+        else:
+            counts.other += 1
+
+    def _parts(self, row: Mapping[str, Any], plan: Plan, used: list[str]) -> tuple[str, tuple[str, ...], str | None]:
+        """Return prompt, answers, and the column of the answers; `used` gets the columns of the prompt."""
+        name = self._input_name(row, plan)
+        used.append(name)
+        value = plain(row[name])
+        column = self._output_name(row, plan, name)
+        if name == "chosen" and self.columns.input is None:  # a preference without a prompt of its own
+            return *preferred(value), name
+        is_chat = name in CHATS or are_turns(value)
+        reply = plain(row[column]) if column is not None else None
+        if is_chat or are_turns(reply):
+            return self._conversation(row, plan, name, column, used, is_chat)
+        prompt = self._prompt(row, plan, name, used)
+        return prompt, self._answers(row, column, name), column
+
+    def _input_name(self, row: Mapping[str, Any], plan: Plan) -> str:
+        mapped = self.columns.input
+        if mapped is not None:
+            if mapped not in row:
+                raise RowError(self._absent(row, f"no column {mapped!r}", (mapped,), "--input-column"))
+            return mapped
+        for name in plan.inputs:
+            if not missing(plain(row[name])):
+                return name
+        for name in plan.inputs:
+            raise RowError(f"`{name}` is {kind(plain(row[name]))}; a prompt is needed")
+        raise RowError(self._absent(row, "no input column", (*INPUTS, *INPUT_LIKE), "--input-column"), ROW_HINT)
+
+    def _output_name(self, row: Mapping[str, Any], plan: Plan, name: str) -> str | None:
+        mapped = self.columns.output
+        if mapped is not None:
+            if mapped not in row:
+                raise RowError(self._absent(row, f"no column {mapped!r}", (mapped,), "--output-column"))
+            return mapped
+        if name in CHATS and name != self.columns.input:
+            return None  # the last message is the answer
+        present = [output for output in plan.outputs if output != name]
+        return next((output for output in present if not missing(plain(row[output]))), present[0] if present else None)
+
+    def _extras(self, row: Mapping[str, Any], plan: Plan, used: list[str]) -> tuple[str, str, list[Turn]]:
+        """Return the system message, the context and the earlier turns that stand in columns of their own."""
+        found: list[list[str]] = []
+        for group in (plan.system, plan.context):
+            texts = []
+            for name in group:
+                if name not in row:
+                    raise RowError(self._absent(row, f"no column {name!r}", (name,), "--context-column"))
+                if not blank(row[name]):
+                    try:
+                        texts.append(block_of(plain(row[name]), name).strip())
+                    except RowError as error:
+                        hint = f"--ignore-column {name} leaves the column out."
+                        raise RowError(str(error), error.hint or hint) from None
+                    used.append(name)
+            found.append(texts)
+        turns: list[Turn] = []
+        for name in plan.history:
+            if not blank(row[name]) and (earlier := history_of(plain(row[name]), name)):
+                turns += earlier
+                used.append(name)
+        return "\n\n".join(found[0]), "\n\n".join(found[1]), turns
+
+    def _prompt(self, row: Mapping[str, Any], plan: Plan, name: str, used: list[str]) -> str:
+        value = plain(row[name])
+        text = "" if missing(value) else text_of(value, name)
+        system, context, earlier = self._extras(row, plan, used)
+        instruction = ""
+        if name == "instruction" and self.columns.input is None:
+            instruction, text = text, ""
+        elif plan.instruction and name in plan.instructed and not missing(plain(row["instruction"])):
+            instruction = text_of(plain(row["instruction"]), "instruction")
+            if instruction.strip():
+                used.insert(0, "instruction")
+                if not text.strip():
+                    used.remove(name)
+        if not (text.strip() or instruction.strip()):
+            what = kind(value) if missing(value) else "only whitespace" if text else "empty"
+            raise RowError(f"`{name}` is {what}; a prompt is needed")
+        if not instruction.strip():
+            whole = f"{context}\n\n{text}" if context else text
+        else:
+            text = "\n\n".join(filter(None, (context, text.strip())))
+            if not (system or earlier):
+                return instruction_prompt(instruction, text)
+            whole = f"{instruction.strip()}\n\n{text}" if text else instruction.strip()
+        if not (system or earlier):
+            return whole
+        return spoken([("System", system)] * bool(system) + earlier + [("User", whole)])
+
+    def _conversation(
+        self, row: Mapping[str, Any], plan: Plan, name: str, column: str | None, used: list[str], is_chat: bool
+    ) -> tuple[str, tuple[str, ...], str | None]:
+        """Read a row of which the prompt, the answer or both are lists of turns."""
+        value = plain(row[name])
+        turns = turns_of(value, name) if is_chat else [("User", text_of(value, name))]
+        answers: tuple[str, ...] | None = None
+        reply = plain(row[column]) if column is not None else None
+        if column is not None and are_turns(reply):
+            said = turns_of(reply, column)
+            begun = [turn for turn in said if turn[0] != "System"][:1]
+            # preference rows may repeat the prompt in front of each answer
+            turns = said if begun and begun[0][0] == "User" and begun[0] in turns else turns + said
+        elif column is not None:
+            answers = self._answers(row, column, name)
+        if answers is None:
+            turns, answers = answered(turns)
+            column = column or name
+            if not answers and self.required:
+                raise RowError(f"`{column}` does not end with an answer: the last message must be the assistant's")
+        elif name in CHATS:  # the column of the answers replaces the one in the conversation
+            turns = answered(turns)[0]
+        system, context, earlier = self._extras(row, plan, used)
+        before = [("System", text) for text in (system, context) if text and ("System", text) not in turns]
+        prompt = spoken(before + earlier + turns)
+        if not prompt:
+            raise RowError(f"`{name}` has no message before the answer")
+        return prompt, answers, column
+
+    def _answers(self, row: Mapping[str, Any], column: str | None, name: str) -> tuple[str, ...]:
+        if column is None:
+            if not self.required:
+                return ()
+            what = "no output column"
+            if name == "text":
+                what += " (`text` alone does not say where the prompt ends and the answer begins)"
+            raise RowError(self._absent(row, what, (*OUTPUTS, *OUTPUT_LIKE), "--output-column", name), ROW_HINT)
+        value = plain(row[column])
+        if isinstance(value, Mapping) and isinstance(plain(value.get("text")), (list, tuple)):  # SQuAD
+            value = list(dict.fromkeys(plain(value["text"])))
+        if isinstance(value, (list, tuple)):
+            if not value and self.required:
+                raise RowError(f"`{column}` is an empty list; an answer is needed")
+            answers = tuple(text_of(plain(item), f"{column}[{index}]").strip() for index, item in enumerate(value))
+            if "" in answers:
+                raise RowError(f"`{column}[{answers.index('')}]` is empty")
+            return answers
+        if missing(value) and not self.required:
             return ()
-        what = "no output column"
-        if name == "text":
-            what += " (`text` alone does not say where the prompt ends and the answer begins)"
-        raise RowError(_absent(row, what, (*_OUTPUTS, *_OUTPUT_LIKE), "--output-column", name), ROW_HINT)
-    value = _plain(row[column])
-    if isinstance(value, (list, tuple)):
-        if not value and required:
-            raise RowError(f"`{column}` is an empty list; an answer is needed")
-        answers = tuple(_text(_plain(item), f"{column}[{index}]").strip() for index, item in enumerate(value))
-        if "" in answers:
-            raise RowError(f"`{column}[{answers.index('')}]` is empty")
-        return answers
-    if _missing(value) and not required:
-        return ()
-    # Surrounding whitespace is invisible in an answer, but it would double the space that joins it to the prompt.
-    answer = _text(value, column).strip()
-    if not answer and required:
-        raise RowError(f"`{column}` is empty; an answer is needed")
-    return (answer,) if answer else ()
+        # Surrounding whitespace is invisible in an answer, but it would double the space that joins it to the prompt.
+        answer = text_of(value, column).strip()
+        if not answer and self.required:
+            raise RowError(f"`{column}` is empty; an answer is needed")
+        return (answer,) if answer else ()
 
-
-def _conversation(messages: object) -> tuple[str, tuple[str, ...]]:
-    if not isinstance(messages, (list, tuple)) or not messages:
-        kind = "an empty list" if isinstance(messages, (list, tuple)) else _kind(messages)
-        raise RowError(f"`messages` is {kind}; a list of {{role, content}} is needed")
-    turns = [_turn(_plain(message), f"messages[{index}]") for index, message in enumerate(messages)]
-    answers: tuple[str, ...] = ()
-    if turns[-1][0] == "Assistant":
-        answers = (turns.pop()[1].strip(),)
-    system = "\n\n".join(content for role, content in turns if role == "System")
-    dialogue = [(role, content) for role, content in turns if role != "System"]
-    if len(dialogue) == 1 and dialogue[0][0] == "User":
-        spoken = dialogue[0][1]
-    else:
-        spoken = "\n".join(f"{role}: {content}" for role, content in dialogue)
-        if dialogue and not system:
-            spoken += "\nAssistant:"
-    if not (spoken.strip() or system):
-        raise RowError("`messages` has no message before the answer")
-    return (instruction_prompt(system, spoken) if system else spoken), answers
-
-
-def _turn(message: object, where: str) -> tuple[str, str]:
-    if isinstance(message, DuplicatedKeys):
-        raise RowError(f"the key {message.key!r} appears twice in `{where}`; keep one")
-    if not isinstance(message, Mapping):
-        raise RowError(f"`{where}` is {_kind(message)}; an object {{role, content}} is needed")
-    absent = [key for key in ("role", "content") if key not in message]
-    if absent:
-        raise RowError(f"`{where}` has no {' and no '.join(absent)}; keys there: {_names(message)}")
-    role = message["role"]
-    if not isinstance(role, str) or role not in _ROLES:
-        raise RowError(f"`{where}.role` is {role!r}; it must be system, developer, user or assistant")
-    content = _text(_plain(message["content"]), f"{where}.content")
-    if not content.strip():
-        raise RowError(f"`{where}.content` is empty")
-    return _ROLES[role], content
-
-
-def _text(value: object, name: str) -> str:
-    if isinstance(value, str):
-        text = str(value)
-    elif isinstance(value, bool):
-        raise RowError(f"`{name}` is {_kind(value)}; write it as text, for example yes or no")
-    elif isinstance(value, numbers.Number) and not _missing(value) and math.isfinite(value):  # type: ignore[arg-type]
-        text = str(value)
-    else:
-        raise RowError(f"`{name}` is {_kind(value)}; text or a number is needed")
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise RowError(f"`{name}` has half of a surrogate pair (a broken \\u escape), which no encoding can hold")
-    return text
-
-
-def _plain(value: Any) -> Any:
-    """A numpy scalar or array, or a missing value of pandas, as plain Python."""
-    if value is None or isinstance(value, (str, int, float, list, tuple, dict)):
-        # numpy's float64 and str_ are subclasses of these and behave as they do
-        return value
-    if type(value).__name__ in ("NAType", "NaTType"):
-        return math.nan
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return f"the boolean {str(value).lower()}"
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN (a missing value)" if math.isnan(value) else "infinite"
-    if isinstance(value, (JsonNumber, numbers.Number)):
-        return "a number"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, Mapping):
-        return "an object"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    return f"of type {type(value).__name__}"
-
-
-def _names(columns: Iterable[object]) -> str:
-    names = [str(name)[:40] or "(no name)" for name in columns]
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-
-
-def _absent(row: Mapping[str, Any], what: str, wanted: Sequence[str], option: str, used: str | None = None) -> str:
-    """What is missing, the columns that are there, and the one that was probably meant (not the one in use)."""
-    return _absence(tuple(map(str, row)), what, tuple(wanted), option, used)
-
-
-@functools.lru_cache(maxsize=64)  # a file in which every row lacks the same column asks the same each time
-def _absence(columns: tuple[str, ...], what: str, wanted: tuple[str, ...], option: str, used: str | None) -> str:
-    lowered = {column.strip().lower(): column for column in columns if column != used}
-    nearest = next((lowered[name.lower()] for name in wanted if name.lower() in lowered), None)
-    if nearest is None:
-        close = (difflib.get_close_matches(name.lower(), lowered, 1, 0.7) for name in wanted)
-        nearest = next((lowered[match[0]] for match in close if match), None)
-    advice = f"; did you mean {option} {nearest!r}?" if nearest is not None else ""
-    return f"{what}; columns here: {_names(columns)}{advice}"
+    def _absent(
+        self, row: Mapping[str, Any], what: str, wanted: Sequence[str], option: str, used: str | None = None
+    ) -> str:
+        columns = self.schema if self.schema is not None else tuple(map(str, row))
+        return absence(columns, what, tuple(wanted), option, used)

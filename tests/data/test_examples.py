@@ -209,6 +209,7 @@ class TestForms:
                 ("d",),
             ),
             (["user: a"], "a", ()),
+            (["user: a", "assistant: b", "tool: c"], "User: a\nAssistant: b\nTool: c\nAssistant:", ()),
         ],
     )
     def test_messages(self, messages, prompt, outputs):
@@ -278,18 +279,18 @@ class TestBadRows:
             ({"input": False, "output": "b"}, "`input` is the boolean false"),
             ({"Input": "a", "output": "b"}, "no input column; columns here: Input, output; .*--input-column 'Input'"),
             (
-                {"question": "a", "answer": "b"},
-                "columns here: question, answer; did you mean --input-column 'question'",
+                {"utterance": "a", "intent": "b"},
+                "columns here: utterance, intent; did you mean --input-col.*'utterance'",
             ),
-            ({"text": "a", "label": "b"}, "`text` alone .* did you mean --output-column 'label'"),
+            ({"text": "a", "intent": "b"}, "`text` alone .* did you mean --output-column 'intent'"),
             ({"x": 1, "y": 2}, "columns here: x, y$"),
             ("text", "the row is text, not an object"),
             (None, "the row is null"),
             ({"messages": []}, "`messages` is an empty list"),
             ({"messages": "a"}, "`messages` is text; a list"),
             ({"messages": ["a"]}, "`messages\\[0\\]` is text; an object"),
-            ({"messages": [{"from": "a"}]}, "no role and no content; keys there: from"),
-            ({"messages": [{"role": "tool", "content": "a"}]}, "role` is 'tool'"),
+            ({"messages": [{"from": "a"}]}, "no value; keys there: from"),
+            ({"messages": [{"role": "narrator", "content": "a"}]}, "role` is 'narrator'"),
             ({"messages": [{"role": "user", "content": None}]}, "content` is null"),
             ({"messages": [{"role": "user", "content": " "}]}, "content` is empty"),
             ({"messages": [{"role": "user", "content": "a"}]}, "does not end with an answer"),
@@ -338,7 +339,6 @@ class TestBadTables:
         [
             ('input,output\na,b\n"c,d\ne,f\n', r"a.csv:3: a quote that opens in this row is never closed"),
             ('input,output\na,b\n"c"x,d\n', r"a.csv:3: text follows a closing quote"),
-            (f'input,output\na,b\n"{"c" * 140000},d\n', r"a.csv:3: a field has more than \d+ characters"),
             ("input,output,input\na,b,c\n", r"a.csv: the header has the column 'input' more than once"),
             ("input,output\n", r"a.csv holds no rows"),
             ("how do I pay?,banking\nhelp,work\n", r"a.csv:2: no input column; columns here: how do I pay\?, banking"),
@@ -419,13 +419,15 @@ class TestBadFiles:
         path = write("tickets.jsonl", GOOD)
         with pytest.raises(DataError, match=r"There is no file .*ticket.jsonl. Did you mean .*tickets.jsonl\?"):
             load_examples(path.with_name("ticket.jsonl"))
-        with pytest.raises(DataError, match=r"There is no file .*datasets.load_dataset"):
+        with pytest.raises(DataError, match=r"There is no file someone/some-dataset"):
             load_examples("someone/some-dataset")
 
     def test_directory(self, write):
-        path = write("tickets.jsonl", GOOD)
-        with pytest.raises(DataError, match=r"is a directory.*It holds tickets.jsonl"):
-            load_examples(path.parent)
+        path = write("empty", b"")
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(DataError, match=r"is a directory without a file of rows"):
+            load_examples(path)
 
     def test_a_name_that_no_file_can_have(self):
         for name in ("a\0b.jsonl", "", "x" * 5000):
@@ -442,7 +444,7 @@ class TestBadFiles:
         ("name", "content", "message"),
         [
             ("a.txt", b"hello\n", r"neither its name nor its first line tells the format; supported are .jsonl"),
-            ("a.jsonl.gz", b"\x1f\x8b\x08\x00", "gzip"),
+            ("a.jsonl.gz", b"\x1f\x8b\x08\x00", "gzip file is damaged"),
             ("a.xlsx", b"PK\x03\x04", "Excel"),
             ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
             ("a.csv", b"<!DOCTYPE html>\n<html>", "a web page"),
@@ -562,7 +564,9 @@ class TestFingerprint:
         assert fingerprint(EXAMPLES) == "66605f69c12d714487b00251ee5914c4bef79b03f0a3a7bf0c1b158371f5bb1c"
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text.strip())
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
+    lambda text: text.strip()
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -55,7 +55,7 @@ def of_list(path: str | PathLike[str]) -> Collection:
         It cannot be read, or rows are wrong; all of them.
     """
     from lorameta.data.files import read_file
-    from lorameta.data.formats import Problems
+    from lorameta.data.problems import Problems
 
     file = Path(path).expanduser()
     bad = Problems(str(file), f"{file}:")

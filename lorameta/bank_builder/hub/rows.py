@@ -88,7 +88,8 @@ def _read(
 ) -> tuple[list[Example], int, bool]:
     """The examples, how many rows are none, and whether there are more; DataError if too many are none."""
     from lorameta.data import Example
-    from lorameta.data.rows import RowError, read_row
+    from lorameta.data.rows import read_row
+    from lorameta.data.values import RowError
 
     good: list[Example] = []
     bad: list[str] = []
