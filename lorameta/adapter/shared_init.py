@@ -15,7 +15,7 @@ MODULES, WIDTH = 16, 512
 
 
 @dataclass(frozen=True)
-class Group:
+class SharedInit:
     """Adapters that share an initial A.
 
     Attributes
@@ -68,7 +68,7 @@ def sketch(A: np.ndarray) -> np.ndarray:
     return flat / np.float32(norm if norm > 0 else 1.0)
 
 
-def groups(sketches: Mapping[str, Sequence[np.ndarray]], layouts: Mapping[str, object]) -> list[Group]:
+def groups(sketches: Mapping[str, Sequence[np.ndarray]], layouts: Mapping[str, object]) -> list[SharedInit]:
     """The groups of adapters that are connected by a mean cosine of at least `ALIKE`.
 
     With 16 modules of 512 numbers the standard error of a mean cosine is 1/√8192 ≈ 0.011. A cosine also has to be five
@@ -83,7 +83,7 @@ def groups(sketches: Mapping[str, Sequence[np.ndarray]], layouts: Mapping[str, o
 
     Returns
     -------
-    list of Group
+    list of SharedInit
         Largest first.
     """
     found = []
@@ -97,23 +97,19 @@ def groups(sketches: Mapping[str, Sequence[np.ndarray]], layouts: Mapping[str, o
     return sorted(found, key=lambda group: (-len(group.ids), group.ids))
 
 
-def _components(ids: list[str], cosines: np.ndarray, threshold: float) -> list[Group]:
+def _components(ids: list[str], cosines: np.ndarray, threshold: float) -> list[SharedInit]:
     """Connected components of the graph whose edges are cosines of at least `threshold`; single adapters left out."""
-    left = set(range(len(ids)))
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    count, labels = connected_components(csr_array(cosines >= threshold), directed=False)
     found = []
-    while left:
-        members, reached = set(), {left.pop()}
-        while reached:
-            one = reached.pop()
-            members.add(one)
-            near = {int(i) for i in np.flatnonzero(cosines[one] >= threshold)} & left
-            left -= near
-            reached |= near
+    for label in range(count):
+        members = np.flatnonzero(labels == label)
         if len(members) > 1:
-            block = cosines[np.ix_(sorted(members), sorted(members))].astype(np.float64)
-            count = len(members) * (len(members) - 1)
-            mean = float(block.sum() - np.trace(block)) / count
-            found.append(Group(tuple(sorted(ids[i] for i in members)), mean))
+            block = cosines[np.ix_(members, members)].astype(np.float64)
+            mean = float(block.sum() - np.trace(block)) / (len(members) * (len(members) - 1))
+            found.append(SharedInit(tuple(sorted(ids[i] for i in members)), mean))
     return found
 
 

@@ -20,7 +20,7 @@ _FILES = tuple(f"*{suffix}" for suffix in BASE_SUFFIXES)
 
 
 @dataclass
-class Base:
+class BankBase:
     """What is known of a base before there is a bank.
 
     Attributes
@@ -50,7 +50,7 @@ def find_base(
     tokenizer: str | None = None,
     carry: bool = False,
     said: Iterable[str] = (),
-) -> Base:
+) -> BankBase:
     """Make out what `base` is, and what adapters may call it.
 
     Parameters
@@ -86,7 +86,7 @@ def find_base(
         if carry or name:
             option = "--copy-base" if carry else "--base-name"
             raise UsageError(f"{option} is for a base in a directory; {base} is none, so it is an id of the Hub")
-        return Base(BaseRecord(base, revision=revision), None, tokens)
+        return BankBase(BaseRecord(base, revision=revision), None, tokens)
     path = path.resolve()
     if revision is not None:
         raise UsageError(f"--revision is for a base on the Hub; {path} is a directory")
@@ -94,10 +94,10 @@ def find_base(
     model = path.relative_to(root).as_posix() if inside else "base" if carry else str(path)
     if tokens is None and (path / "tokenizer.json").is_file():
         tokens = path
-    return Base(BaseRecord(model, name=name or _name_of(path, said)), path, tokens)
+    return BankBase(BaseRecord(model, name=name or _name_of(path, said)), path, tokens)
 
 
-def stage(base: Base, root: Path, folder: Path, *, link: bool = False) -> dict[str, Path]:
+def stage(base: BankBase, root: Path, folder: Path, *, link: bool = False) -> dict[str, Path]:
     """Copy what the bank must carry into `folder`; returns the moves: path in the bank → staged directory."""
     moves: dict[str, Path] = {}
     own = base.directory is not None and base.directory.is_relative_to(root)

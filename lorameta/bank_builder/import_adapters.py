@@ -1,8 +1,7 @@
-"""Adapters taken into a bank that is being built: copied, verified, and remembered, so that it is done once."""
+"""Adapters imported into a bank that is being built: copied, verified, and remembered, so that it is done once."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +14,14 @@ from lorameta.adapter.peft_config import LoraSettings
 from lorameta.bank.manifest import base_problem, facts_of
 from lorameta.bank.scan import Layout, scan_directory
 from lorameta.bank.shapes import odd_shapes
-from lorameta.bank_builder.base import Base
+from lorameta.bank_builder.base import BankBase
 from lorameta.bank_builder.copying import copy_adapter
 from lorameta.bank_builder.match import Source
-from lorameta.files.atomic import write_file
+from lorameta.files.resumable import ResumableFolder
 
 
 @dataclass
-class Taken:
+class ImportedAdapter:
     """An adapter that lies in the work folder.
 
     Attributes
@@ -42,15 +41,15 @@ class Taken:
     notes: list[str] = field(default_factory=list)
 
 
-def take_all(
+def import_all(
     root: Path,
     work: Path,
     sources: list[Source],
-    base: Base,
+    base: BankBase,
     bad: dict[str, list[str]],
     link: bool,
     progress: Callable[[int], object],
-) -> dict[str, Taken]:
+) -> dict[str, ImportedAdapter]:
     """Copy all adapters into ``work/adapters`` and verify them.
 
     Parameters
@@ -58,7 +57,7 @@ def take_all(
     root, work : Path
         Of the bank, and for what is finished.
     sources : list of Source
-    base : Base
+    base : BankBase
     bad : dict
         Is extended by what is wrong: id → reasons.
     link : bool
@@ -68,31 +67,33 @@ def take_all(
 
     Returns
     -------
-    dict of str to Taken
+    dict of str to ImportedAdapter
         Those that can be used, but for what `bad` says.
     """
 
-    def take(source: Source) -> tuple[Taken | None, list[str]]:
+    def one_of(source: Source) -> tuple[ImportedAdapter | None, list[str]]:
         notes: list[str] = []
-        taken = _take(root, work, source, base, link, notes)
+        imported = _import_one(root, work, source, base, link, notes)
         progress(1)
-        return taken, notes
+        return imported, notes
 
-    taken: dict[str, Taken] = {}
+    imported: dict[str, ImportedAdapter] = {}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for source, (one, notes) in zip(sources, pool.map(take, sources), strict=True):
+        for source, (one, notes) in zip(sources, pool.map(one_of, sources), strict=True):
             if notes or one is None:
                 bad[source.id] = notes
             else:
-                taken[source.id] = one
-    for name, problem in odd_shapes({name: one.layout for name, one in taken.items()}):
+                imported[source.id] = one
+    for name, problem in odd_shapes({name: one.layout for name, one in imported.items()}):
         bad.setdefault(name, []).append(problem)
-    return taken
+    return imported
 
 
-def _take(root: Path, work: Path, source: Source, base: Base, link: bool, notes: list[str]) -> Taken | None:
+def _import_one(
+    root: Path, work: Path, source: Source, base: BankBase, link: bool, notes: list[str]
+) -> ImportedAdapter | None:
     """Copy an adapter into the work folder and verify the copy, or take what an earlier run has verified."""
-    place, ready = work / "adapters" / source.id, work / "ready" / f"{source.id}.json"
+    place, ready = work / "adapters" / source.id, ResumableFolder(work / "ready")
     settings, _ = peft_format.read_config(source.adapter, [])
     if settings is not None and (problem := _base_problem(root, base, settings, source)):
         notes.append(problem)
@@ -100,22 +101,22 @@ def _take(root: Path, work: Path, source: Source, base: Base, link: bool, notes:
         peft_format.read_directory(source.adapter, notes)  # everything else that is wrong with it
         return None
     copied = copy_adapter(source.adapter, place, link=link, reuse=True)
-    if (known := _ready(ready, place)) is not None:
+    if (known := _verified(ready.stored(f"{source.id}.json", _stamp(place)))) is not None:
         return known
     scan = scan_directory(place, notes)
     if scan is None or notes:
         return None
     layout = scan.measures.layout
     facts = facts_of(scan, scan.settings)
-    content = {"stamp": _stamp(place), "facts": facts, "layout": {module: list(one) for module, one in layout.items()}}
-    write_file(ready, json.dumps(content).encode())
-    taken = Taken(facts, layout, copied)
+    content = {"facts": facts, "layout": {module: list(one) for module, one in layout.items()}}
+    ready.store(f"{source.id}.json", _stamp(place), content)
+    imported = ImportedAdapter(facts, layout, copied)
     if scan.measures.norm == 0:
-        taken.notes.append(f"{source.id}: its update is zero; it was not trained, or not saved after training")
-    return taken
+        imported.notes.append(f"{source.id}: its update is zero; it was not trained, or not saved after training")
+    return imported
 
 
-def _base_problem(root: Path, base: Base, settings: LoraSettings, source: Source) -> str | None:
+def _base_problem(root: Path, base: BankBase, settings: LoraSettings, source: Source) -> str | None:
     """Why an adapter does not belong to the base, as the finished bank will see it."""
     carried = base.directory is not None and base.record.model == "base"
     if carried and not settings.base_model:
@@ -126,14 +127,13 @@ def _base_problem(root: Path, base: Base, settings: LoraSettings, source: Source
     return problem
 
 
-def _ready(ready: Path, place: Path) -> Taken | None:
+def _verified(content: dict[str, Any] | None) -> ImportedAdapter | None:
+    """What an earlier run found in the very files that are there."""
     try:
-        content = json.loads(ready.read_bytes())
-        if content["stamp"] != _stamp(place):
-            return None
-        layout = {module: (one[0], one[1], one[2], one[3]) for module, one in content["layout"].items()}
-        return Taken({**content["facts"], "targets": tuple(content["facts"]["targets"])}, layout)
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        facts, layout = (content or {})["facts"], (content or {})["layout"]
+        shapes = {module: (one[0], one[1], one[2], one[3]) for module, one in layout.items()}
+        return ImportedAdapter({**facts, "targets": tuple(facts["targets"])}, shapes)
+    except (KeyError, TypeError, IndexError, AttributeError):
         return None
 
 

@@ -17,8 +17,8 @@ from lorameta.bank.lock import WORK, clear_work, has_work, locked, work_folder
 from lorameta.bank.manifest import MANIFEST
 from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.bank.write import hash_files
-from lorameta.bank_builder.base import Base, find_base, stage
-from lorameta.bank_builder.import_adapters import Taken, take_all
+from lorameta.bank_builder.base import BankBase, find_base, stage
+from lorameta.bank_builder.import_adapters import ImportedAdapter, import_all
 from lorameta.bank_builder.match import Source, plan
 from lorameta.bank_builder.summarise import Summariser
 from lorameta.errors import BankError, UsageError, violations
@@ -146,7 +146,7 @@ def build(
         _recover(root, work)
         bad: dict[str, list[str]] = {}
         with counting("taking in", len(sources), "adapters") as progress:
-            taken = take_all(root, work, sources, found_base, bad, link, progress)
+            imported = import_all(root, work, sources, found_base, bad, link, progress)
         _stop_or_skip(bad, skip_bad, root, "adapters")
         kept = [source for source in sources if source.id not in bad]
         if given is None:
@@ -157,15 +157,15 @@ def build(
             found, encoded = given.select(source.id for source in kept), 0
         if not kept:
             raise BankError(violations(_lines(bad), f"no adapter is left, so no bank was written to {root}:"))
-        manifest = _manifest(root, name, found_base, found, kept, taken, bad, summariser, given is None)
+        manifest = _manifest(root, name, found_base, found, kept, imported, bad, summariser, given is None)
         moves = {record.path: work / "adapters" / record.id for record in manifest.adapters}
         moves |= stage(found_base, root, work, link=link)
         if "base" in moves:
             manifest = replace(manifest, base=replace(manifest.base, sha256=hash_files(moves["base"])))
         edit.write(root, lambda old: _new(root, old, edit.Change(manifest, found, moves)))
         clear_work(root, "build")
-    copied = sum(one.copied for one in taken.values())
-    notes = [note for source in kept for note in taken[source.id].notes]
+    copied = sum(one.copied for one in imported.values())
+    notes = [note for source in kept for note in imported[source.id].notes]
     if unused:
         notes.append(f"without an adapter, so not used: {', '.join(unused)}")
     if found_base.record.model == str(found_base.directory):
@@ -187,7 +187,7 @@ def _said(sources: list[Source]) -> list[str]:
     return [settings.base_model for settings in found if settings is not None]
 
 
-def _refuse_foreign(root: Path, base: Base) -> None:
+def _refuse_foreign(root: Path, base: BankBase) -> None:
     """A bank must not be made around the files of others."""
     if (root / MANIFEST).exists():
         raise UsageError(f"{root} is a bank already; add to it with: lorameta bank add {root} ADAPTER")
@@ -240,10 +240,10 @@ def _lines(bad: Mapping[str, list[str]]) -> list[str]:
 def _manifest(
     root: Path,
     name: str | None,
-    base: Base,
+    base: BankBase,
     summaries: Summaries,
     kept: list[Source],
-    taken: Mapping[str, Taken],
+    imported: Mapping[str, ImportedAdapter],
     bad: Mapping[str, list[str]],
     summariser: Summariser,
     own: bool,
@@ -252,7 +252,7 @@ def _manifest(
     for source in kept:
         record = AdapterRecord(source.id, **{"family": "", **source.facts})
         rows = {"train": int(summaries.rows[summaries.ids.index(source.id)])}
-        records.append(replace(record, rows=rows, path=f"adapters/{source.id}", **taken[source.id].facts))
+        records.append(replace(record, rows=rows, path=f"adapters/{source.id}", **imported[source.id].facts))
     tokens = summaries.tokenizer_hash or (summariser.tokens.tokenizer_hash if base.tokenizer else None)
     record_of_base = replace(base.record, tokenizer_hash=tokens)
     if base.directory is not None and base.directory.is_relative_to(root):

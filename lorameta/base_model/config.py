@@ -76,10 +76,6 @@ def read_config(base: str | os.PathLike[str], revision: str | None = None) -> An
     libraries()
     name = local_base(base)
     path = Path(name).expanduser()
-    if name == "lorameta-embedded-base" and not path.is_dir():
-        from lorameta.files.shipped import embedded_path
-
-        path = embedded_path() / "base"
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise BankError(f"{path} is no base model: it has no config.json")

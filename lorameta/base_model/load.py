@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 from lorameta.base_model.config import commit_of, libraries, load, read_config
 from lorameta.base_model.locate import local_base
-from lorameta.base_model.shape import ALL_LINEAR, meta_model
 from lorameta.errors import BankError, UsageError
 
 #: Bases with fewer parameters are trained on in float32, larger ones in bfloat16.
@@ -129,23 +127,6 @@ def base_fingerprint(base: str | PathLike[str], revision: str | None = None) -> 
             raise BankError(f"{path} is no base model: there is no config.json in it")
         return digest.hexdigest()[:16]
     return (commit_of(str(base), revision) or "main")[:16]
-
-
-def outline(base: str | PathLike[str], revision: str | None = None) -> Any:
-    """The base's architecture without its weights: names and shapes of all modules, no memory."""
-    return meta_model(read_config(base, revision), "float32")
-
-
-def check_targets(model: Any, targets: Sequence[str]) -> None:
-    """Refuse targets that are no linear layers of the base, all of them at once."""
-    import torch
-
-    linear = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
-    unknown = [name for name in targets if name not in linear and name != ALL_LINEAR]
-    if unknown:
-        raise UsageError(
-            f"the base has no linear layer {', '.join(unknown)}; it has {', '.join(linear)}, or say {ALL_LINEAR}"
-        )
 
 
 def tokenizer_file(base: str | PathLike[str], revision: str | None, directory: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from lorameta.errors import BankError
 from lorameta.files.atomic import sha256_file
 from lorameta.files.cache import cache_directory
+from lorameta.files.shipped import embedded_path
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class PackagedBase:
     sha256: str
 
 
+#: What the adapters of the bank that comes with lorameta call their base.
+EMBEDDED = "lorameta-embedded-base"
 #: By public id.
 PACKAGED = {
     base.id: base
@@ -56,6 +59,7 @@ PACKAGED = {
 def local_base(base: str | os.PathLike[str]) -> str:
     """Return what a base is loaded from on this machine: a directory, or an id for the Hub's client.
 
+    :data:`EMBEDDED` is the base of the bank that comes with lorameta, which is published nowhere else.
     An id of :data:`PACKAGED` is the directory that its GGUF file was converted to. Where there is none yet, the file
     is found in its package, checked and converted, once, into the cache of this machine. Without the package, the id is
     left to the Hub's client. Any other name is returned as it is.
@@ -71,6 +75,8 @@ def local_base(base: str | os.PathLike[str]) -> str:
         The package's file is another one than was published, or neither the package nor the Hub has the base.
     """
     name = os.fspath(base)
+    if name == EMBEDDED and not Path(name).is_dir():
+        return str(embedded_path() / "base")
     known = PACKAGED.get(name)
     if known is None or Path(name).expanduser().is_dir():
         return name

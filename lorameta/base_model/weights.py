@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.adapter import Adapter
+from lorameta.base_model.locate import EMBEDDED, PACKAGED, local_base
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files import tensors
 from lorameta.files.tensor_file import Entry, TensorFile
@@ -43,11 +44,9 @@ def find_base(adapter: Adapter, base: str | os.PathLike[str] | None, *, weights:
     name = os.fspath(base) if base is not None else adapter.base_model
     if not name:
         raise UsageError(f"{_called(adapter)} does not say what base it was made for; name it with --base")
-    with contextlib.suppress(BankError):
-        from lorameta.files.shipped import embedded_path
-
-        if name == "lorameta-embedded-base":
-            return embedded_path() / "base"
+    if name in (EMBEDDED, *PACKAGED):
+        with contextlib.suppress(BankError):
+            name = local_base(name)
     path = Path(name).expanduser()
     if path.is_dir():
         return path.resolve()

@@ -16,8 +16,8 @@ from lorameta.errors import UsageError
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
     from lorameta.training import Progress, RefineSettings
-    from lorameta.training.job import Job
-    from lorameta.training.plan import Plan
+    from lorameta.training.job import PreparedTraining
+    from lorameta.training.plan import TrainingPlan
 
 Rows = Annotated[
     Path,
@@ -66,7 +66,7 @@ def state_of(output: Path) -> Path:
 
 
 def carry_out(
-    job: Job, output: Path, *, dry_run: bool, as_json: bool, facts: dict[str, Any], options: str = ""
+    job: PreparedTraining, output: Path, *, dry_run: bool, as_json: bool, facts: dict[str, Any], options: str = ""
 ) -> None:
     """Show the plan, train, write the adapter, print what came of it.
 
@@ -136,7 +136,7 @@ def write(adapter: Adapter, output: Path) -> None:
 
 
 @contextmanager
-def watching(plan: Plan) -> Iterator[Callable[[Progress], None]]:
+def watching(plan: TrainingPlan) -> Iterator[Callable[[Progress], None]]:
     """A bar in a terminal: losses, tokens a second, memory, time left."""
     from tqdm import tqdm
 
@@ -159,7 +159,7 @@ def watching(plan: Plan) -> Iterator[Callable[[Progress], None]]:
         yield report
 
 
-def described(plan: Plan) -> str:
+def described(plan: TrainingPlan) -> str:
     """A plan in a few lines."""
     from lorameta.machine.units import duration, gigabytes, seconds
 

@@ -6,15 +6,15 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lorameta.adapter import Adapter
 from lorameta.base_model.load import Base
+from lorameta.base_model.locate import local_base
 from lorameta.data import Dataset, load_examples
 from lorameta.data.split import Parts
 from lorameta.errors import DataError, UsageError
-from lorameta.training.job import Job, prepare
+from lorameta.training.job import PreparedTraining, prepare
 from lorameta.training.options import RefineSettings, settings_of
 from lorameta.training.progress import Progress
 from lorameta.training.rows import hold_out
@@ -139,7 +139,7 @@ def prepared(
     input_column: str | None = None,
     output_column: str | None = None,
     encoding: str = "utf-8",
-) -> Iterator[Job]:
+) -> Iterator[PreparedTraining]:
     """Everything up to the first step; see :func:`refine` and :func:`lorameta.training.job.prepare`."""
     wanted = settings_of(settings)
     read = partial(load_examples, input_column=input_column, output_column=output_column, encoding=encoding)
@@ -158,7 +158,7 @@ def prepared(
         raise UsageError("the adapter does not say what base it was made for; name it")
     said = None
     if not isinstance(where, Base):
-        said, where = os.fspath(where), directory_of(os.fspath(where))
+        said, where = os.fspath(where), local_base(where)
     if start is not None:
         said, revision = start.base_model or said, start.base_revision if base is None else revision
     with prepare(
@@ -166,12 +166,3 @@ def prepared(
         progress=progress,
     ) as job:  # fmt: skip
         yield job
-
-
-def directory_of(base: str) -> str:
-    """Where a base lies: the one of the embedded bank has a name of its own."""
-    if base == "lorameta-embedded-base" and not Path(base).is_dir():
-        from lorameta.files.shipped import embedded_path
-
-        return str(embedded_path() / "base")
-    return base

@@ -1,12 +1,11 @@
-"""`Store`: the folder of a run that may be killed, and what is in it to go on from. JSON and safetensors, no pickle."""
+"""`CheckpointFolder`: what a run that may be killed keeps to go on from: JSON and safetensors, no pickle."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,14 @@ from lorameta.adapter import Adapter, peft_format
 from lorameta.base_model.load import base_fingerprint
 from lorameta.data import Example
 from lorameta.data.split import Parts
-from lorameta.errors import LorametaError, UsageError
+from lorameta.errors import UsageError
 from lorameta.files import tensors
 from lorameta.files.atomic import write_file
+from lorameta.files.resumable import ResumableFolder
 from lorameta.training.options import RefineSettings
-from lorameta.training.plan import Plan
+from lorameta.training.plan import TrainingPlan
 
-PLAN, STATE, LOCK = "run.json", "state.safetensors", "lock"
+PLAN, STATE = "run.json", "state.safetensors"
 #: Parts of the state by parameter: itself, AdamW's moments, and its value in the best state.
 PARTS = ("now", "first", "second", "best")
 #: Raised whenever the same rows and settings would give other numbers: checkpoints of before are then no use.
@@ -61,7 +61,7 @@ class State:
     next_evaluation: int = 1
 
 
-class Store:
+class CheckpointFolder(ResumableFolder):
     """The folder of a run.
 
     Parameters
@@ -73,66 +73,35 @@ class Store:
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.key = folder, key
+        super().__init__(folder)
+        self.key = key
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the folder's lock.
-
-        Raises
-        ------
-        LorametaError
-            Another process has it, or the folder cannot be written.
-        """
-        from filelock import FileLock, Timeout
-
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / LOCK, fallback_to_soft=False)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise LorametaError(
-                f"another process is at work on the same output; its state is in {self.folder}"
-            ) from None
-        except NotImplementedError:
-            lock = None
-        except OSError as error:
-            raise LorametaError(f"cannot write to {self.folder}: {error.strerror or error}") from error
-        try:
-            yield
-        finally:
-            if lock is not None:
-                lock.release()
-
-    def plan(self) -> Plan | None:
-        """The plan of the run that is in the folder; None if there is none.
+    def plan(self) -> TrainingPlan | None:
+        """Return the plan of the run that is in the folder; None if there is none.
 
         Raises
         ------
         UsageError
             It is another run, or the folder is damaged.
         """
+        path = self.folder / PLAN
+        found = self.stored(PLAN, self.key)
         try:
-            content = json.loads((self.folder / PLAN).read_bytes())
-            key, plan = content["key"], Plan.from_dict(content["plan"])
-        except FileNotFoundError:
-            return None
+            if found is not None:
+                return TrainingPlan.from_dict(found["plan"])
+            if not path.exists():
+                return None
+            json.loads(path.read_bytes())["key"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"{self.folder / PLAN} cannot be read ({type(error).__name__}); begin anew with --fresh"
-            ) from None
-        if key != self.key:
-            raise UsageError(
-                f"{self.folder} holds a run that was not finished, with other rows, settings or another base; give the "
-                "same command again to go on with it, or begin anew with --fresh"
-            )
-        return plan
+            raise UsageError(f"{path} cannot be read ({type(error).__name__}); begin anew with --fresh") from None
+        raise UsageError(
+            f"{self.folder} holds a run that was not finished, with other rows, settings or another base; give the "
+            "same command again to go on with it, or begin anew with --fresh"
+        )
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: TrainingPlan) -> None:
         """Note what was decided, so that a later sitting decides the same."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        content = {"key": self.key, "plan": plan.as_dict()}
-        write_file(self.folder / PLAN, (json.dumps(content, indent=1) + "\n").encode())
+        self.store(PLAN, self.key, {"plan": plan.as_dict()})
 
     def save(self, state: State, tensors: dict[str, Any]) -> None:
         """Put a checkpoint in the place of the last one."""

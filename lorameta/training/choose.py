@@ -16,7 +16,7 @@ from lorameta.training import memory_plan
 from lorameta.training.engine import answers
 from lorameta.training.measure import MARGIN, Pace, quicker
 from lorameta.training.options import RefineSettings
-from lorameta.training.plan import ROOM, Plan, held_out_for, refuse_time, steps_in, training_seconds
+from lorameta.training.plan import ROOM, TrainingPlan, held_out_for, refuse_time, steps_in, training_seconds
 from lorameta.training.rows import HELD_OUT, pieces
 from lorameta.training.settings import LoraTraining
 
@@ -99,7 +99,7 @@ def planned(
     train: Sequence[EncodedExample], held_out: Sequence[EncodedExample], shortened: int, longest: int, piece: int,
     pace: Pace, precision: str, why: str, checkpointing: bool, threads: int, memory: int, available: int,
     frozen: int = 0, kept_layers: int = 0,
-) -> Plan:  # fmt: skip
+) -> TrainingPlan:  # fmt: skip
     """The plan, with the steps and the time that follow from the pace."""
     tokens = sum(len(row.ids) for row in train)
     epoch = math.ceil(len(train) / hyper.batch_size)
@@ -121,7 +121,7 @@ def planned(
     seconds += pace.prefix * (held_tokens + min(tokens, expected * step_tokens))
     if settings.minutes is not None:
         seconds = min(seconds, 60 * settings.minutes)
-    return Plan(
+    return TrainingPlan(
         start="scratch" if start is None else "adapter",
         rows=len(train),
         held_out=count,

@@ -1,4 +1,4 @@
-"""`prepare`: everything up to the first step of a training, ending in a plan; `Job.run`: the rest."""
+"""`prepare`: everything up to the first step of a training, ending in a plan; `PreparedTraining.run`: the rest."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from lorameta.machine.machine import THREAD_VARIABLES, look
 from lorameta.machine.memory import ITEMSIZE
 from lorameta.training import choose, memory_plan
 from lorameta.training.adapted import lora_on, pairs_of
-from lorameta.training.checkpoint import Store, key_of
+from lorameta.training.checkpoint import CheckpointFolder, key_of
 from lorameta.training.loop import Hooks, Loop
 from lorameta.training.measure import checkpointed, kept_bytes, measure, peak_memory, without_cache
 from lorameta.training.options import RefineSettings
-from lorameta.training.plan import ROOM, Plan
+from lorameta.training.plan import ROOM, TrainingPlan
 from lorameta.training.prefix import Prefix, frozen_layers, in_top_layers
 from lorameta.training.progress import Log, Progress
 from lorameta.training.rows import encode_rows, piece_tokens
@@ -34,17 +34,17 @@ from lorameta.training.start import begin_with, check_start
 
 
 @dataclass
-class Job:
+class PreparedTraining:
     """A training that is ready to begin.
 
     Attributes
     ----------
-    plan : Plan
+    plan : TrainingPlan
     frozen : mapping of str to LoraPair
         Modules of the start that are not trained and stay.
     """
 
-    plan: Plan
+    plan: TrainingPlan
     _model: Any
     _base: Base
     _said: tuple[str, str | None]
@@ -52,7 +52,7 @@ class Job:
     _settings: LoraTraining
     _options: RefineSettings
     _start: Adapter | None
-    _store: Store | None
+    _store: CheckpointFolder | None
     _spent: float
     frozen: Mapping[str, LoraPair] = field(default_factory=dict)
     _prefix: Prefix | None = None
@@ -149,7 +149,7 @@ def prepare(
     fresh: bool = False,
     log: str | os.PathLike[str] | None = None,
     progress: Callable[[str], object] | None = None,
-) -> Iterator[Job]:
+) -> Iterator[PreparedTraining]:
     """Load what a training needs, choose how it is done, and measure what it takes.
 
     Parameters
@@ -176,7 +176,7 @@ def prepare(
 
     Yields
     ------
-    Job
+    PreparedTraining
         Its ``plan`` tells what will be done; the base is in memory until the context ends.
 
     Raises
@@ -224,10 +224,12 @@ def prepare(
         store, known = None, None
         if checkpoint is not None:
             key = key_of(parts, name, revision, settings, start)
-            store = Store(Path(checkpoint).expanduser(), key)
+            store = CheckpointFolder(Path(checkpoint).expanduser(), key)
             if fresh:
                 store.clear()
-            stack.enter_context(store.alone())
+            stack.enter_context(
+                store.alone(f"another process is at work on the same output; its state is in {store.folder}")
+            )
             known = store.plan()
         stack.enter_context(_threads(threads if known is None else known.threads))
         begun = time.perf_counter()
@@ -284,7 +286,7 @@ def prepare(
         if known is not None and store is not None and (found := store.load()) is not None:
             plan = replace(plan, resumed_at=found[0].step)
         torch.manual_seed(hyper.seed)
-        yield Job(
+        yield PreparedTraining(
             plan, model, loaded, (said or name, revision), (train, held_out[: plan.held_out]), hyper, settings, start,
             store, time.perf_counter() - begun if known is None else 0.0, still, prefix, logger,
         )  # fmt: skip

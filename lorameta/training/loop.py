@@ -11,9 +11,9 @@ from typing import Any
 
 from lorameta.base_model.batch import EncodedExample
 from lorameta.training.budget import Budget
-from lorameta.training.checkpoint import PARTS, State, Store
+from lorameta.training.checkpoint import PARTS, CheckpointFolder, State
 from lorameta.training.engine import Engine, Watch, answers, losses_of
-from lorameta.training.plan import FORWARD, Plan
+from lorameta.training.plan import FORWARD, TrainingPlan
 from lorameta.training.prefix import Prefix
 from lorameta.training.progress import Log, Progress
 from lorameta.training.rows import batches, cut
@@ -34,7 +34,7 @@ class Hooks:
     observe : callable, optional
         Called with the step, the seconds of training so far and the best factors, after each measurement of the held-
         out rows; its own time counts as nothing.
-    store : Store, optional
+    store : CheckpointFolder, optional
         Where checkpoints go.
     log : Log
     save_seconds : float
@@ -44,7 +44,7 @@ class Hooks:
 
     report: Callable[[Progress], object] | None = None
     observe: Callable[[int, float, Mapping[str, Any]], object] | None = None
-    store: Store | None = None
+    store: CheckpointFolder | None = None
     log: Log = field(default_factory=lambda: Log(None))
     save_seconds: float = 300.0
     save_steps: int | None = None
@@ -58,7 +58,7 @@ class Loop:
     model : peft.PeftModel
         With the factors that it starts from.
     train, held_out : sequence of EncodedExample
-    plan : Plan
+    plan : TrainingPlan
     settings : LoraTraining
     pad : int
         Id of the padding token.
@@ -72,7 +72,7 @@ class Loop:
         model: Any,
         train: Sequence[EncodedExample],
         held_out: Sequence[EncodedExample],
-        plan: Plan,
+        plan: TrainingPlan,
         settings: LoraTraining,
         pad: int,
         hooks: Hooks,

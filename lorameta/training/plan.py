@@ -1,4 +1,4 @@
-"""`Plan`: what a training will do and what it takes, known before its first step."""
+"""`TrainingPlan`: what a training will do and what it takes, known before its first step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOM = 0.95
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What a training will do.
 
     Attributes
@@ -114,7 +114,7 @@ class Plan:
         return asdict(self) | {"targets": list(self.targets), "step_seconds": self.step_seconds}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Plan:
+    def from_dict(cls, content: dict[str, Any]) -> TrainingPlan:
         """The inverse of :meth:`as_dict`."""
         known = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
         return cls(**{**known, "targets": tuple(known["targets"])})

@@ -35,10 +35,12 @@ def test_a_bank_without_scores_can_be_shown(lorameta, tiny_bank, tmp_path):
     for record in manifest["adapters"]:
         record["scores"] = {}
     (bank / "bank.json").write_text(json.dumps(manifest))
-    for verb in ("info", "list"):
+    for verb, names in (("info", ("facts", "words")), ("list", ("animal_sound", "opposite"))):
         result = lorameta("bank", verb, bank)
         assert result.code == 0, result.err
-        assert "-" in result.out
+        for name in names:
+            row = next(line.split() for line in result.out.splitlines() if line.startswith(f"{name} "))
+            assert row.count("-") == 4, row  # exact match and ROUGE-L, of the base and of the adapters
 
 
 def test_check_finds_a_whole_bank_whole(lorameta, tiny_bank):

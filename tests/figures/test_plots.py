@@ -81,6 +81,15 @@ def test_scaling_gives_back_the_distances_of_points_in_the_plane(clusters):
     np.testing.assert_allclose(classical_mds(matrix[np.ix_(shuffled, shuffled)])[0], found[shuffled], atol=1e-9)
 
 
+def test_scaling_is_that_of_scikit_learn(clusters):
+    manifold = pytest.importorskip("sklearn.manifold")
+    if not hasattr(manifold, "ClassicalMDS"):
+        pytest.skip("scikit-learn has ClassicalMDS from 1.8 on")
+    _, matrix, _ = clusters
+    expected = manifold.ClassicalMDS(n_components=2, metric="precomputed").fit_transform(matrix)
+    np.testing.assert_allclose(np.abs(classical_mds(matrix)[0]), np.abs(expected), atol=1e-9)
+
+
 def test_scaling_says_how_much_two_axes_miss():
     points = np.diag([3.0, 2.0, 1.0, 0.0])
     centred = points - points.mean(axis=0)

@@ -14,7 +14,7 @@ pytest.importorskip("peft")
 import transformers  # noqa: E402
 
 from lorameta.base_model.batch import encode_example  # noqa: E402
-from lorameta.base_model.load import base_fingerprint, check_targets, outline  # noqa: E402
+from lorameta.base_model.load import base_fingerprint  # noqa: E402
 from lorameta.data import Example, load_examples  # noqa: E402
 from lorameta.errors import BankError, DataError, UsageError  # noqa: E402
 from lorameta.training import (  # noqa: E402
@@ -281,11 +281,3 @@ def test_fingerprints_tell_bases_apart(tiny_bank, tmp_path):
     assert base_fingerprint(copy) != base_fingerprint(tiny_bank / "base")
     with pytest.raises(BankError, match=r"no config\.json"):
         base_fingerprint(tmp_path)
-
-
-def test_targets_that_are_no_layers_are_named_before_the_work(tiny_bank):
-    model = outline(tiny_bank / "base")
-    check_targets(model, LoraTraining().targets)
-    check_targets(model, FAST.targets)
-    with pytest.raises(UsageError, match="no linear layer q, w; it has down_proj"):
-        check_targets(model, ("q", "q_proj", "w"))

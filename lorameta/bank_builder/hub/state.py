@@ -6,13 +6,15 @@ no state, so that the next run asks again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorameta.errors import BankError
-from lorameta.files.atomic import sha256, write_file
+from lorameta.files.atomic import sha256
+from lorameta.files.resumable import ResumableFolder
 
 if TYPE_CHECKING:
     from lorameta.encoder import Summaries
@@ -51,7 +53,7 @@ class State:
         return bool(self.problems) or (self.adapter is not None and self.dataset is not None)
 
 
-class States:
+class States(ResumableFolder):
     """The states of one build; several threads may use it for different adapters.
 
     Parameters
@@ -62,7 +64,7 @@ class States:
     """
 
     def __init__(self, folder: Path, key: object) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._key = sha256(json.dumps(key, sort_keys=True).encode())
 
     def files(self, id: str) -> Path:
@@ -71,18 +73,14 @@ class States:
 
     def load(self, id: str, member: object) -> State:
         """The state of an adapter; a new one if there is none, or if it was of another `member`."""
-        try:
-            content = json.loads((self.folder / f"{id}.json").read_bytes())
-            if content.pop("key") == self._key and content.pop("member") == json.loads(json.dumps(member)):
-                return State(**content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            pass
+        content = self.stored(f"{id}.json", [self._key, member])
+        with contextlib.suppress(TypeError):
+            return State(**content or {})
         return State()
 
     def save(self, id: str, member: object, state: State) -> None:
         """Keep the state of an adapter."""
-        content = {"key": self._key, "member": member, **vars(state)}
-        write_file(self.folder / f"{id}.json", json.dumps(content).encode())
+        self.store(f"{id}.json", [self._key, member], vars(state))
 
     def summary(self, id: str) -> Summaries | None:
         """The summary that was kept for an adapter; None if there is none that can be read."""

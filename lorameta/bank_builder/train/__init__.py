@@ -6,7 +6,7 @@ store (what a killed run keeps) · estimate (time left) · write (the bank).
 
 from __future__ import annotations
 
-from lorameta.bank_builder.train.plan import Plan
-from lorameta.bank_builder.train.run import BankTraining, Progress, train_bank
+from lorameta.bank_builder.train.plan import BankPlan
+from lorameta.bank_builder.train.run import BankProgress, BankTraining, train_bank
 
-__all__ = ["BankTraining", "Plan", "Progress", "train_bank"]
+__all__ = ["BankPlan", "BankProgress", "BankTraining", "train_bank"]

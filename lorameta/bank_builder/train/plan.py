@@ -29,7 +29,7 @@ _PROCESS_BYTES, _PARAMETER_BYTES = 700_000_000, 5
 
 
 @dataclass(frozen=True)
-class Plan:
+class BankPlan:
     """What a run is going to do.
 
     Attributes
@@ -65,7 +65,7 @@ class Plan:
 
 
 @dataclass
-class Run:
+class BankRun:
     """The state of a run: what the parts below share."""
 
     root: Path
@@ -109,7 +109,7 @@ def locate(base: str | PathLike[str], revision: str | None, root: Path) -> tuple
     return str(base), commit_of(str(base), revision), str(base)
 
 
-def key_of(run: Run, parts: Parts) -> str:
+def key_of(run: BankRun, parts: Parts) -> str:
     """What a finished adapter depends on."""
     rows = {part: fingerprint(getattr(parts, part)) for part in ("train", "validation", "test")}
     content = [ENGINE, rows, run.said, run.revision, run.fingerprint, run.settings.as_dict(), run.score_rows]
@@ -143,7 +143,7 @@ def shares(parameters: int, jobs: int | None, threads: int | None, client: Any) 
     return cores, 1, f"a process for each of the {cores} cores, since the base is small"
 
 
-def check_cluster(client: Any, run: Run) -> None:
+def check_cluster(client: Any, run: BankRun) -> None:
     """Ask every worker for the base before anything is sent to it."""
     answers = client.run(probe, run.base, run.revision, on_error="return")
     problems = []
@@ -159,12 +159,12 @@ def check_cluster(client: Any, run: Run) -> None:
         raise LorametaError(violations(problems, "these workers cannot train:", remedy))
 
 
-def make_plan(run: Run, workers: int, threads: int, why: str) -> Plan:
+def make_plan(run: BankRun, workers: int, threads: int, why: str) -> BankPlan:
     """What is left to do, and on what."""
     missing = [id for id in run.keys if id not in run.facts]
     rows = {id: len(run.settings.rows_of(run.parts[id]).train) for id in missing}
     steps = sum(run.settings.epochs * -(-count // run.settings.batch_size) for count in rows.values())
-    return Plan(
+    return BankPlan(
         tasks=len(run.tasks),
         rows=sum(rows.values()),
         tokens=sum(run.tokens(id) for id in missing),

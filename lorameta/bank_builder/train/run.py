@@ -15,9 +15,19 @@ from typing import Any
 from lorameta.bank.manifest import MANIFEST, read_manifest
 from lorameta.bank_builder.train.common_a import a_key, make_a, stored_a
 from lorameta.bank_builder.train.estimate import pace, time_left
-from lorameta.bank_builder.train.plan import SCORED, SMALL, Plan, Run, check_cluster, key_of, locate, make_plan, shares
+from lorameta.bank_builder.train.plan import (
+    SCORED,
+    SMALL,
+    BankPlan,
+    BankRun,
+    check_cluster,
+    key_of,
+    locate,
+    make_plan,
+    shares,
+)
 from lorameta.bank_builder.train.spread import Lost, close_workers, connected, spread, ticking
-from lorameta.bank_builder.train.store import Store
+from lorameta.bank_builder.train.store import TrainedAdapters
 from lorameta.bank_builder.train.tasks import find_tasks, read_rows, reason
 from lorameta.bank_builder.train.worker import Job, Outcome, train_task
 from lorameta.bank_builder.train.write import token_encoder, weak, write
@@ -27,7 +37,7 @@ from lorameta.training.train import ENGINE
 
 
 @dataclass(frozen=True)
-class Progress:
+class BankProgress:
     """How far a run is.
 
     Attributes
@@ -60,7 +70,7 @@ class BankTraining:
     ----------
     bank : Path or None
         The bank's directory; None if no adapter is good enough for one.
-    plan : Plan
+    plan : BankPlan
     adapters : dict of str to dict
         Facts of the adapters in the bank: validation losses by epoch, best epoch, losses, seconds, ...
     left_out : dict of str to str
@@ -71,7 +81,7 @@ class BankTraining:
     """
 
     bank: Path | None
-    plan: Plan
+    plan: BankPlan
     adapters: dict[str, dict[str, Any]]
     left_out: dict[str, str]
     failed: dict[str, str]
@@ -98,8 +108,8 @@ def train_bank(
     input_column: str | None = None,
     output_column: str | None = None,
     encoding: str = "utf-8",
-    planned: Callable[[Plan], bool] | None = None,
-    report: Callable[[Progress], object] | None = None,
+    planned: Callable[[BankPlan], bool] | None = None,
+    report: Callable[[BankProgress], object] | None = None,
 ) -> BankTraining | None:
     """Train an adapter on each dataset of a folder, and make a bank of them.
 
@@ -158,22 +168,24 @@ def train_bank(
     LorametaError
         The bank cannot be written, or the cluster fails; what was finished stays.
     """
-    from lorameta.base_model.load import base_fingerprint, check_targets, outline
+    from lorameta.base_model.config import find_config
+    from lorameta.base_model.load import base_fingerprint
+    from lorameta.base_model.shape import chosen_paths, linear_shapes, meta_model
 
     begun = time.perf_counter()
     found = {task.id: task for task in find_tasks(tasks, index)}
     root = Path(output).expanduser().resolve()
     source, commit, said = locate(base, revision, root)
-    model = outline(source, revision)
+    model = meta_model(find_config(source, revision), "float32")
     settings = settings or LoraTraining(dtype="bfloat16")
-    check_targets(model, settings.targets)
+    chosen_paths(linear_shapes(model), settings.targets, said)  # all targets are layers of the base
     settings = replace(settings, learning_rate=settings.rate(model.config.hidden_size))
     if score_rows is not None and score_rows < 0:
         raise UsageError(f"--score-rows is {score_rows}; it must be at least 0")
     if score_rows is None:
         score_rows = SCORED if model.num_parameters() < SMALL else 0
-    run = Run(root, source, commit, said, base_fingerprint(source, revision), settings, found, score_rows)
-    store = Store(
+    run = BankRun(root, source, commit, said, base_fingerprint(source, revision), settings, found, score_rows)
+    store = TrainedAdapters(
         root, {"base": run.fingerprint, "said": said, "settings": settings.as_dict(), "engine": ENGINE}, Path(source)
     )
     store.require(force=force)
@@ -200,7 +212,7 @@ def train_bank(
         plan = make_plan(run, workers, threads, why)
         if planned is not None and not planned(plan):
             return None
-        stack.enter_context(store.alone())
+        stack.enter_context(store.working())
         if recipe is not None and run.initial is None and plan.missing:
             run.initial = make_a(store.folder, recipe, source, revision, settings, calibration)
             run.keys = {id: key_of(run, parts) for id, parts in run.parts.items()}
@@ -215,13 +227,15 @@ def train_bank(
     return BankTraining(bank, plan, kept, left_out, dict(run.failed), time.perf_counter() - begun)
 
 
-def _train(run: Run, store: Store, plan: Plan, client: Any, report: Callable[[Progress], object] | None) -> None:
+def _train(
+    run: BankRun, store: TrainedAdapters, plan: BankPlan, client: Any, report: Callable[[BankProgress], object] | None
+) -> None:
     """Do what is missing, the longest first, and keep each adapter as soon as it is there."""
     if not plan.missing:
         return
     order = sorted(plan.missing, key=lambda id: (-run.work(id), id))
     workers = min(plan.workers, len(order)) if client is None else plan.workers
-    progress = Progress(len(run.facts) + len(run.failed), plan.tasks)
+    progress = BankProgress(len(run.facts) + len(run.failed), plan.tasks)
     finished: list[tuple[float, float]] = []
     waiting = dict.fromkeys(order)
     epochs = run.settings.epochs
@@ -265,7 +279,7 @@ def _train(run: Run, store: Store, plan: Plan, client: Any, report: Callable[[Pr
                         finished.append((run.work(id), outcome.facts["seconds"]))
                         validation = outcome.facts["losses"]["validation"]
                         losses = (validation["base"], validation["adapter"])
-                    progress = Progress(len(run.facts) + len(run.failed), plan.tasks, id, losses)
+                    progress = BankProgress(len(run.facts) + len(run.failed), plan.tasks, id, losses)
                     if report is not None:
                         report(replace(progress, left=left(), fresh=True))
         finally:

@@ -7,7 +7,6 @@ in ``.lorameta/train`` until the bank is written; then the adapters are moved in
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,19 +18,20 @@ from lorameta.adapter import peft_format
 from lorameta.bank.lock import WORK, work_folder
 from lorameta.bank.manifest import MANIFEST
 from lorameta.bank.records import AdapterRecord, Manifest
-from lorameta.errors import LorametaError, UsageError
+from lorameta.errors import UsageError
 from lorameta.files.atomic import sha256, sha256_file, write_directory, write_file
+from lorameta.files.resumable import ResumableFolder
 
 FOLDER = "train"
 RUN = "run.json"
 
 
-class Store:
+class TrainedAdapters(ResumableFolder):
     """The finished tasks of a run, in a bank's directory."""
 
     def __init__(self, root: Path, run: Mapping[str, Any], base: Path) -> None:
+        super().__init__(root / WORK / FOLDER)
         self.root, self.run, self.base = root, run, base
-        self.folder = root / WORK / FOLDER
 
     def require(self, *, force: bool = False) -> None:
         """Refuse a directory that is not ours to fill; the base may lie in it. Nothing is written.
@@ -61,41 +61,26 @@ class Store:
             )
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def working(self) -> Iterator[None]:
         """Make the work folder, and keep a second run out of it."""
-        from filelock import FileLock, Timeout
-
         for parts in ((FOLDER, "adapters"), (FOLDER, "facts")):
             work_folder(self.root, *parts)
-        lock = FileLock(self.folder / "lock", fallback_to_soft=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise LorametaError(f"another run is training a bank in {self.root}; wait for it, or stop it") from None
-        except NotImplementedError:
-            pass
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-        try:
+        with self.alone(f"another run is training a bank in {self.root}; wait for it, or stop it"):
             write_file(self.folder / RUN, (json.dumps(self.run, indent=1, sort_keys=True) + "\n").encode())
             yield
-        finally:
-            lock.release()
 
     def keep(self, id: str, key: str, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> dict[str, Any]:
         """Keep a finished task; returns its facts as they are read back."""
         if self.staged(id).is_symlink():
             self.staged(id).unlink()  # nothing of ours: what is behind it stays
-        content = {**facts, "key": key, "sha256": {name: sha256(data) for name, data in files.items()}}
         write_directory(self.staged(id), files)
-        write_file(self.folder / "facts" / f"{id}.json", (json.dumps(content, indent=1) + "\n").encode())
-        return content
+        hashes = {name: sha256(data) for name, data in files.items()}
+        return self.store(f"facts/{id}.json", key, {**facts, "sha256": hashes})
 
     def facts(self, id: str, key: str, manifest: Manifest | None) -> dict[str, Any] | None:
         """The facts of a task that was finished with this key and whose adapter waits, or is in the bank."""
-        found = _json(self.folder / "facts" / f"{id}.json")
-        if found is None or found.get("key") != key:
+        found = self.stored(f"facts/{id}.json", key)
+        if found is None:
             return None
         there = in_bank(id, found, manifest) or _holds(self.staged(id), found) or self._stray(id, found)
         return found if there else None

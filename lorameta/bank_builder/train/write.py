@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lorameta.bank import edit
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
 from lorameta.bank.write import fill, hash_files
-from lorameta.bank_builder.train.plan import Plan, Run
-from lorameta.bank_builder.train.store import Store, in_bank
+from lorameta.bank_builder.train.plan import BankPlan, BankRun
+from lorameta.bank_builder.train.store import TrainedAdapters, in_bank
 from lorameta.errors import BankError, violations
 from lorameta.files.atomic import write_file
 from lorameta.training.train import ENGINE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EMBEDDED_ROWS = 256
 
 
-def token_encoder(run: Run, folder: Path) -> TokenEncoder:
+def token_encoder(run: BankRun, folder: Path) -> TokenEncoder:
     """The encoder of the base's tokenizer; `folder` is for a copy of one that is on the Hub."""
     from lorameta.base_model.load import tokenizer_file
     from lorameta.encoder import TokenEncoder
@@ -40,10 +40,10 @@ def weak(facts: Mapping[str, Any]) -> str | None:
 
 
 def write(
-    run: Run,
-    store: Store,
+    run: BankRun,
+    store: TrainedAdapters,
     encoder: TokenEncoder,
-    plan: Plan,
+    plan: BankPlan,
     kept: Mapping[str, dict[str, Any]],
     left_out: Mapping[str, str],
     name: str,
@@ -99,7 +99,7 @@ def write(
     return run.root
 
 
-def _record(run: Run, id: str, facts: Mapping[str, Any]) -> AdapterRecord:
+def _record(run: BankRun, id: str, facts: Mapping[str, Any]) -> AdapterRecord:
     """What the bank says of an adapter; nothing that another run of the same would measure differently."""
     task = run.tasks[id]
     losses = {
@@ -130,7 +130,7 @@ def _record(run: Run, id: str, facts: Mapping[str, Any]) -> AdapterRecord:
 
 
 def _summaries(
-    run: Run, store: Store, ids: Iterable[str], sentences: bool
+    run: BankRun, store: TrainedAdapters, ids: Iterable[str], sentences: bool
 ) -> tuple[list[DatasetSummary], dict[str, dict[str, Any]]]:
     """The summaries of the training rows, and what the manifest says of their encoders."""
     if not sentences:

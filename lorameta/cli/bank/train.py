@@ -15,7 +15,7 @@ from lorameta.cli.options import options_of
 from lorameta.training.settings import LoraTraining
 
 if TYPE_CHECKING:
-    from lorameta.bank_builder.train import BankTraining, Plan, Progress
+    from lorameta.bank_builder.train import BankPlan, BankProgress, BankTraining
 
 
 @options_of(LoraTraining, "settings", dtype="bfloat16")
@@ -90,9 +90,9 @@ def train(
     """
     from lorameta.bank_builder.train import train_bank
 
-    plans: list[Plan] = []
+    plans: list[BankPlan] = []
 
-    def planned(plan: Plan) -> bool:
+    def planned(plan: BankPlan) -> bool:
         plans.append(plan)
         if not as_json:
             typer.echo(_plan(plan), err=not dry_run)
@@ -114,7 +114,7 @@ def train(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
+def _progress() -> Iterator[Callable[[BankProgress], None]]:
     """A bar in a terminal; elsewhere a line for each task that is finished."""
     from tqdm import tqdm
 
@@ -123,7 +123,7 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
     layout = "training {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
     with tqdm(total=1, bar_format=layout, disable=None, leave=False, dynamic_ncols=True) as bar:
 
-        def report(progress: Progress) -> None:
+        def report(progress: BankProgress) -> None:
             left = "measuring" if progress.left is None else f"{duration(progress.left)} left"
             if progress.done == progress.total:
                 left = "writing the bank"
@@ -142,7 +142,7 @@ def _losses(losses: tuple[float, float] | None) -> str:
     return "failed" if losses is None else f"validation loss {losses[0]:.3f} → {losses[1]:.3f}"
 
 
-def _plan(plan: Plan) -> str:
+def _plan(plan: BankPlan) -> str:
     lines = []
     if plan.finished:
         lines.append(f"{len(plan.finished)} of {plan.tasks} adapters are there from an earlier run.")
@@ -159,7 +159,7 @@ def _plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _as_dict(plan: Plan, made: BankTraining | None) -> dict[str, Any]:
+def _as_dict(plan: BankPlan, made: BankTraining | None) -> dict[str, Any]:
     content: dict[str, Any] = {"plan": asdict(plan)}
     if made is not None:
         content |= {

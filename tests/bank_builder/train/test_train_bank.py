@@ -21,7 +21,7 @@ pytest.importorskip("peft")
 
 from lorameta.adapter import Adapter
 from lorameta.bank import AdapterBank, check_directory
-from lorameta.bank_builder.train import Progress, train_bank
+from lorameta.bank_builder.train import BankProgress, train_bank
 from lorameta.bank_builder.train import run as run_module
 from lorameta.bank_builder.train.worker import Job, Outcome, train_task
 from lorameta.data import load_examples
@@ -171,7 +171,7 @@ class Killed(BaseException):
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bank(made, tasks, base, tmp_path, monkeypatch):
-    def kill(progress: Progress) -> None:
+    def kill(progress: BankProgress) -> None:
         if progress.fresh:
             raise Killed
 
@@ -317,7 +317,7 @@ def test_a_base_inside_the_bank_travels_with_it(tasks, base, tmp_path):
 def test_two_runs_do_not_share_a_directory(tasks, base, tmp_path):
     errors = []
 
-    def again(progress: Progress) -> None:
+    def again(progress: BankProgress) -> None:
         if progress.fresh and not errors:
             try:
                 run(tasks, base, tmp_path / "bank")
@@ -338,7 +338,7 @@ def test_another_base_on_the_worker_is_an_error_of_the_machine(base, tasks):
 
 
 def test_progress_counts_and_estimates(tasks, base, tmp_path):
-    seen: list[Progress] = []
+    seen: list[BankProgress] = []
     run(tasks, base, tmp_path / "bank", report=seen.append)
     fresh = [progress for progress in seen if progress.fresh]
     assert [progress.done for progress in fresh] == [1, 2, 3]
