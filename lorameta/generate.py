@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from lorameta.mixing.budget import BUDGET
 from lorameta.mixing.mixture import Mixture
 from lorameta.operator.progress import Progress
 
@@ -15,12 +16,10 @@ if TYPE_CHECKING:
     from lorameta.data import Dataset
     from lorameta.training import RefineSettings
 
-#: The defaults follow the study (benchmarks/results/quality.md): of the settings that need neither labelled rows nor
-#: torch, the one with the lowest loss and the highest exact match where one adapter is left out.
+#: The distance of the study (benchmarks/results/quality.md) with the lowest loss and the highest exact match, of those
+#: that need neither labelled rows nor torch.
 DISTANCE = "js"
-OPERATOR = "normalized"
-TEMPERATURE = 1.0
-TOP_K: int | None = None
+OPERATOR = "auto"
 COMBINER = "auto"
 
 
@@ -31,10 +30,12 @@ def generate_adapter(
     distance: str = DISTANCE,
     operator: str = OPERATOR,
     temperature: float | None = None,
-    top_k: int | None = TOP_K,
+    top_k: int | None = None,
     operator_options: Mapping[str, Any] | None = None,
+    budget: float = BUDGET,
     combiner: str = COMBINER,
     rank: int | None = None,
+    fit: bool | None = None,
     refine: RefineSettings | Mapping[str, Any] | None = None,
     seed: int = 0,
     input_column: str | None = None,
@@ -43,6 +44,9 @@ def generate_adapter(
     progress: Progress | Callable[[int], object] | None = None,
 ) -> Adapter:
     """Make a LoRA adapter for a dataset out of a bank of adapters, without a gradient step unless `refine` asks for it.
+
+    By default it takes what it is given: of rows without answers the distances alone decide; with labelled rows and the
+    base model on this machine, adapters are tried on them, in about `budget` seconds.
 
     Parameters
     ----------
@@ -54,29 +58,30 @@ def generate_adapter(
     distance : str
         A key of ``lorameta.distance.DISTANCES``; it decides which encoder runs.
     operator : str
-        A key of ``lorameta.operator.OPERATORS``. ``neural`` needs an operator that was fitted to the bank (``lorameta
-        bank fit``), ``sparse`` the bank's sentence embeddings, ``trial`` and ``search`` labelled rows and the base
-        model in memory.
+        ``"auto"``, or a key of ``lorameta.operator.OPERATORS``, where each has its line. ``auto`` takes ``normalized``
+        without labelled rows or base model; else, as far as `budget` goes, the gradient at the uniform mixture (one
+        backward pass, no step) chooses candidates, ``trial`` and ``stack`` mix them, and a readout is fitted. Held-out
+        rows decide after each stage whether it is kept; ``report["auto"]`` tells.
     temperature : float, optional
         In [0, inf]; 0 is the nearest adapter, inf the uniform average. Its unit is that of the distance
-        (``attentional``), a standard deviation (``normalized``, ``trial``) or a score (``neural``); 1 by default, 0.25
-        for ``trial``. The others have none.
+        (``attentional``), a standard deviation (``normalized``, ``trial``, ``gradient``) or a score (``neural``). The
+        others have none. Given without an operator, it means ``normalized``.
     top_k : int, optional
         Keep the `top_k` largest weights and normalise them again. Not for ``sparse``, ``trial`` and ``search``. By
         default all are kept; of a bank whose adapters are on the Hub, 20, as each has to be fetched.
     operator_options : mapping, optional
-        Of ``sparse``: ``penalty`` of the absolute weights (0.1), ``candidates``, how many of the nearest adapters take
-        part (all). Of ``trial``: ``candidates`` (20), ``rows``, how many labelled rows are drawn (16): each of the
-        nearest adapters is run over them alone, and its loss takes the place of a distance. Of ``search``:
-        ``candidates`` (20), ``rows`` (16), ``evaluations`` of the loss on them (40), ``penalty`` of the mean absolute
-        weight (0.05); it starts from the weights of ``normalized`` over the candidates and ends with the best that it
-        saw, that start included. The loss is that of the exact sum Σ wᵢ ΔWᵢ, also where `combiner` cuts or averages it
-        afterwards. Of ``neural``: ``fitted``, a ``NeuralOperator`` to be used in place of the bank's.
+        By name; ``OPERATORS[operator].options`` lists them with their meaning and default.
+    budget : float
+        Seconds on a machine of two cores that ``auto`` may plan for. The plan depends on sizes alone, so that the same
+        call gives the same adapter on every machine, in more or less time.
+    fit : bool, optional
+        Whether to fit a readout to the labelled rows afterwards (:func:`lorameta.training.fit.fit_readout`). None:
+        where ``auto`` has time for it.
     combiner : {"auto", "delta", "concat", "factor"}
-        ``auto`` is ``delta`` after ``trial`` and ``search`` and where the A's of the adapters differ, else ``factor``
-        (:func:`lorameta.combiner.auto.choose`). ``delta`` is the best rank-`rank` approximation of Σ wᵢ ΔWᵢ, ``concat``
-        the sum itself at the rank of all together, ``factor`` what the code of arXiv 2507.01806 does,
-        (Σ wᵢ Bᵢ)(Σ wᵢ Aᵢ).
+        ``auto`` is ``delta`` after operators that run the model and where the A's of the adapters differ, else
+        ``factor`` (:func:`lorameta.combiner.auto.choose`). ``delta`` is the best rank-`rank` approximation of
+        Σ wᵢ ΔWᵢ, ``concat`` the sum itself at the rank of all together, ``factor`` what the code of arXiv 2507.01806
+        does, (Σ wᵢ Bᵢ)(Σ wᵢ Aᵢ).
     rank : int, optional
         Rank of the new adapter; the largest rank among the mixed adapters by default.
     refine : RefineSettings or mapping, optional
@@ -112,23 +117,20 @@ def generate_adapter(
     >>> round(sum(adapter.weights.values()), 6)
     1.0
     """
-    from lorameta.bank import AdapterBank
-    from lorameta.bank.locate import DEFAULT
     from lorameta.data import load_examples
     from lorameta.mixing.add_up import add_up, check_combiner
+    from lorameta.mixing.mix import mix_rows
 
     check_combiner(combiner)
-    if not isinstance(bank, AdapterBank):
-        bank = AdapterBank.open(DEFAULT if bank is None else bank)
+    columns = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
     if refine is not None:  # its rows are read twice, and a generator can be read once
-        dataset = load_examples(dataset, input_column=input_column, output_column=output_column, encoding=encoding)
-        input_column = output_column = None
-    mixture = mix(
-        dataset, bank=bank, distance=distance, operator=operator, temperature=temperature, top_k=top_k,
-        operator_options=operator_options, seed=seed, input_column=input_column, output_column=output_column,
-        encoding=encoding, progress=progress,
+        dataset, columns = load_examples(dataset, **columns), {}
+    mixture, auto, opened = mix_rows(
+        dataset, bank, distance=distance, operator=operator, temperature=temperature, top_k=top_k,
+        operator_options=operator_options, budget=budget, fit=fit, seed=seed, columns=columns, progress=progress,
     )  # fmt: skip
-    adapter = add_up(mixture, bank, combiner=combiner, rank=rank)
+    adapter = add_up(mixture, opened, combiner=combiner, rank=rank)
+    adapter = auto.fit(adapter, Progress.of(progress))
     if refine is None:
         return adapter
     from lorameta.training.api import refine as train_further
@@ -143,8 +145,9 @@ def mix(
     distance: str = DISTANCE,
     operator: str = OPERATOR,
     temperature: float | None = None,
-    top_k: int | None = TOP_K,
+    top_k: int | None = None,
     operator_options: Mapping[str, Any] | None = None,
+    budget: float = BUDGET,
     seed: int = 0,
     input_column: str | None = None,
     output_column: str | None = None,
@@ -159,20 +162,10 @@ def mix(
     -------
     Mixture
     """
-    from lorameta.bank import AdapterBank
-    from lorameta.bank.locate import DEFAULT
-    from lorameta.data import load_examples
-    from lorameta.mixing.compare import compare
-    from lorameta.mixing.weigh import weigh
-    from lorameta.operator.choice import choose
+    from lorameta.mixing.mix import mix_rows
 
-    choice = choose(operator, temperature=temperature, top_k=top_k, options=operator_options, defaults=(None, TOP_K))
-    if not isinstance(bank, AdapterBank):
-        bank = AdapterBank.open(DEFAULT if bank is None else bank)
-    examples = load_examples(
-        dataset, input_column=input_column, output_column=output_column, require_output=False, encoding=encoding
-    )
-    choice.operator.require(bank, distance, choice.options)  # what is missing shows before the work
-    also = [part for part in choice.operator.needs if part == "sentence"]
-    found = compare(examples, bank, distance, also=also, seed=seed)
-    return weigh(found, choice, progress=Progress.of(progress))
+    columns = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
+    return mix_rows(
+        dataset, bank, distance=distance, operator=operator, temperature=temperature, top_k=top_k,
+        operator_options=operator_options, budget=budget, fit=False, seed=seed, columns=columns, progress=progress,
+    )[0]  # fmt: skip

@@ -117,7 +117,20 @@ def _made(adapter: Adapter) -> list[str]:
             "checked for size and finite numbers, not against the bank's hashes (`lorameta bank check` does that)"
         )  # fmt: skip
     lines += [f"- {label}: {value}" for label, value in facts.items() if value is not None]
-    return [*lines, *_absent(report.get("absent_modules") or {}), ""]
+    return [*lines, *_absent(report.get("absent_modules") or {}), *_stages(report.get("auto") or {}), ""]
+
+
+def _stages(auto: Mapping[str, Any]) -> Iterator[str]:
+    """How each stage of ``operator="auto"`` did on rows that it had not seen."""
+    stages = [stage for stage in auto.get("stages", ()) if "loss" in stage]
+    if stages:
+        held = auto["held_out_rows"]
+        yield f"- chosen automatically: {auto['chose']}; loss on {held} held-out rows after each stage:"
+    for stage in stages:
+        before = stage.get("before")
+        own = f" (on its own held-out rows; {before['loss']:.4f} before it)" if before else ""
+        dropped = "" if stage.get("kept", True) else ", dropped"
+        yield f"  - {stage['name']}: {stage['loss']:.4f}, exact match {stage['exact_match']:.2f}{own}{dropped}"
 
 
 def _absent(absent: Mapping[str, list[str]]) -> Iterator[str]:

@@ -40,6 +40,14 @@ def generate(
         int | None, typer.Option(min=1, metavar="R", help="Rank of the new adapter; that of the bank's by default.")
     ] = None,
     refine: RefineSettings | None,
+    fit: Annotated[
+        bool | None,
+        typer.Option(
+            "--fit/--no-fit",
+            help="Fit a readout to the labelled rows afterwards; by default where auto has time for it.",
+            show_default=False,
+        ),
+    ] = None,
     seed: common.Seed = 0,
     input_column: common.InputColumn = None,
     output_column: common.OutputColumn = None,
@@ -52,7 +60,8 @@ def generate(
     """Make an adapter for your rows and write it as a PEFT directory.
 
     It is mixed from the adapters of the bank, without training unless one of the options --refine-... asks for
-    some. Options that are left out take the values that measured best; what was used is printed.
+    some. Rows with answers are used to try adapters on, if the base model is on this machine. Options that are left
+    out take the values that measured best; what was used is printed.
     """
     training.check_output(output, force)
     columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
@@ -69,7 +78,7 @@ def generate(
             progress=progress,
             **columns,
             **weighing,
-            **common.given(distance=distance, combiner=combiner),
+            **common.given(distance=distance, combiner=combiner, fit=fit),
         )
     if refine is not None:
         adapter = training.refined(adapter, data, opened.base_model, replace(refine, seed=seed), output, columns)

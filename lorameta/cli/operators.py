@@ -9,9 +9,13 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from lorameta.errors import UsageError
 from lorameta.operator import OPERATORS, Option
 from lorameta.operator.progress import Progress
 
+#: What `--fast` takes, and the operators that go with it.
+FAST = "normalized"
+DISTANCES_ALONE = [name for name, operator in OPERATORS.items() if "rows" not in operator.needs]
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -40,7 +44,9 @@ def with_operators(command: Command) -> Command:
 
 def _parameters() -> dict[str, inspect.Parameter]:
     """The options by name."""
-    ways = "; ".join(f"{name}: {operator.doc}" for name, operator in OPERATORS.items())
+    ways = "auto, the default: by all that labelled rows and --budget allow; " + "; ".join(
+        f"{name}: {operator.doc}" for name, operator in OPERATORS.items()
+    )
     warm = [f"{name} ({known.temperature:g})" for name, known in OPERATORS.items() if known.temperature is not None]
     whole = [name for name, known in OPERATORS.items() if not known.top_k]
     about = {
@@ -50,6 +56,11 @@ def _parameters() -> dict[str, inspect.Parameter]:
             f"0 is the nearest adapter alone, inf the uniform average. For {', '.join(warm)}.",
         ),
         "top_k": (int, "--top-k", "K", f"Keep the K largest weights only. Not for {', '.join(whole)}."),
+        "budget": (
+            float, "--budget", "SECONDS",
+            "What auto may take, in seconds of a machine of two cores. [default: 60]",
+        ),
+        "fast": (bool, "--fast", None, "Go by the distances alone: no base model is run."),
     }  # fmt: skip
     for name, owners in _options().items():
         option = next(iter(owners.values()))
@@ -60,8 +71,11 @@ def _parameters() -> dict[str, inspect.Parameter]:
         about[name] = (kind, f"--{option.flag or name.replace('_', '-')}", metavar, text)
     return {
         name: inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=None,
-            annotation=Annotated[kind | None, typer.Option(flag, metavar=metavar, help=text)],
+            name, inspect.Parameter.KEYWORD_ONLY, default=False if kind is bool else None,
+            annotation=Annotated[
+                kind if kind is bool else kind | None,
+                typer.Option(flag, metavar=metavar, help=text, show_default=False),
+            ],
         )
         for name, (kind, flag, metavar, text) in about.items()
     }  # fmt: skip
@@ -85,6 +99,8 @@ def _default(option: Option) -> str:
 
 def _grouped(values: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in values.items() if value is not None}
+    if given.pop("fast", False) and given.setdefault("operator", FAST) not in DISTANCES_ALONE:
+        raise UsageError(f"the operator {given['operator']!r} needs more than distances; leave out --fast")
     own = {name: given.pop(name) for name in list(given) if name in _options()}
     return {**given, **({"operator_options": own} if own else {})}
 

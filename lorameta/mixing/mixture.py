@@ -37,6 +37,8 @@ class Mixture:
         The prompt template of the rows, :meth:`lorameta.data.PromptTemplate.as_dict`.
     seconds : dict of str to float
         Wall time of each step.
+    auto : dict
+        Of ``operator="auto"``: what it chose, why, and how every stage did on held-out rows; JSON-able.
     """
 
     ids: tuple[str, ...]
@@ -51,6 +53,7 @@ class Mixture:
     details: dict[str, Any] = field(default_factory=dict)
     outside: Unusual | None = None
     prompt: dict[str, Any] | None = None
+    auto: dict[str, Any] = field(default_factory=dict)
 
     def combiner(self, adapters: AdapterBank | Mapping[str, Adapter], asked: str) -> str:
         """`asked`, or for ``"auto"`` what suits the operator and, of `adapters`, those of the largest weights.
@@ -97,6 +100,7 @@ class Mixture:
             "temperature": self.temperature,
             "top_k": self.top_k,
             **({"operator_details": dict(self.details)} if self.details else {}),
+            **({"auto": dict(self.auto)} if self.auto else {}),
             "effective_number": round(effective_number(self.weights), 4),
             "nearest": self.ids[int(np.argmin(self.distances))],
             "outside": self.outside and self.outside.as_dict(),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lorameta.data import PromptTemplate
 from lorameta.mixing.clock import Clock
@@ -31,27 +34,43 @@ def weigh(found: Comparison, choice: Choice, *, progress: Progress | None = None
     base : Base, optional
         The bank's base, if it is in memory already; an operator that needs it loads it otherwise.
     """
-    clock, bank = Clock(), found.bank
-    if choice.operator.dense and choice.top_k is None and any(record.hub for record in bank.records.values()):
-        choice = replace(choice, top_k=min(HUB_TOP_K, len(bank)))
-    context = Context(
+    clock = Clock()
+    on_hub = any(record.hub for record in found.bank.records.values())
+    if choice.operator.dense and choice.top_k is None and on_hub:
+        choice = replace(choice, top_k=min(HUB_TOP_K, len(found.bank)))
+    weights, details = choice.operator(context_of(found, choice, progress or Progress(), base))
+    clock.lap("weigh")
+    return mixture_of(found, choice, weights, details, clock.laps)
+
+
+def context_of(found: Comparison, choice: Choice, progress: Progress, base: Base | None = None) -> Context:
+    """Return what an operator is given."""
+    return Context(
         found.distances,
         1.0 if choice.temperature is None else choice.temperature,
         choice.top_k,
         choice.options,
         found.seed,
         choice.operator.name,
-        bank,
+        found.bank,
         found.distance,
         found.summary,
         found.examples,
-        progress or Progress(),
+        progress,
         base,
     )
-    weights, details = choice.operator(context)
-    clock.lap("weigh")
+
+
+def mixture_of(
+    found: Comparison,
+    choice: Choice,
+    weights: np.ndarray,
+    details: dict[str, Any],
+    seconds: Mapping[str, float] | None = None,
+) -> Mixture:
+    """Return the mixture of weights that an operator found."""
     return Mixture(
-        bank.ids,
+        found.bank.ids,
         found.distances,
         weights,
         len(found.examples),
@@ -59,7 +78,7 @@ def weigh(found: Comparison, choice: Choice, *, progress: Progress | None = None
         choice.operator.name,
         choice.temperature,
         choice.top_k,
-        found.seconds | clock.laps,
+        found.seconds | dict(seconds or {}),
         details,
         found.outside,
         PromptTemplate.of(found.examples).as_dict(),

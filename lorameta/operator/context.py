@@ -50,6 +50,8 @@ class Context:
         To be called after each pass over rows.
     loaded : Base or None
         The bank's base, if it is in memory already; see :attr:`base`.
+    chosen : numpy.ndarray of int or None
+        The adapters that take part, where they were chosen before; see :attr:`candidates`.
     """
 
     distances: np.ndarray
@@ -64,6 +66,7 @@ class Context:
     examples: Sequence[Example] = ()
     progress: Progress = field(default_factory=Progress)
     loaded: Base | None = None
+    chosen: np.ndarray | None = None
 
     @cached_property
     def base(self) -> Base:
@@ -95,6 +98,8 @@ class Context:
         """Indices of the adapters that take part, by the options ``candidates`` and ``shortlist``; nearest first."""
         from lorameta.operator.shortlist import shortlist
 
+        if self.chosen is not None:
+            return self.chosen
         return shortlist(self, self.options.get("candidates"), self.options.get("shortlist", "nearest"))
 
     def adapters(self, indices: Sequence[int] | np.ndarray) -> list[Adapter]:

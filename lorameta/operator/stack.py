@@ -20,7 +20,7 @@ SCALES = (0.5, 0.75, 1.0, 1.25)
 
 def stack(
     loss: MixtureLoss, *, ridge: float | None = None, rounds: int = 1, progress: Progress | None = None
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
     """Find weights w ≥ 0 of low loss.
 
     With f(w) the logits at the answers' positions, Dᵢ = f(eᵢ) - f(0) comes from one forward pass per adapter, and
@@ -46,6 +46,8 @@ def stack(
         From 0 up; their sum is free.
     details : dict
         The ridge, the scale, and the losses on the rows.
+    alone : numpy.ndarray of shape (k,), float64
+        The loss of each adapter alone.
     """
     from lorameta.operator.progress import Progress
 
@@ -53,38 +55,40 @@ def stack(
     tell.start("stacking", rounds * (1 + loss.count + len(SCALES)))
     weights, step, best = np.zeros(loss.count), 1.0, np.inf
     details: dict[str, Any] = {}
+    alone = np.empty(loss.count)
     for turn in range(rounds):
         start = loss.logits(weights)
         tell()
         slopes = np.empty((loss.count, *start.shape), dtype=np.float32)
-        tried = {}
         for index in range(loss.count):
             logits = loss.logits(weights + step * loss.one(index))
             slopes[index] = (logits - start) / step
             if turn == 0:
-                tried[index, 1.0] = _mean_loss(logits)
+                alone[index] = _mean_loss(logits)
             tell()
         problem = Linearised(start, slopes)
         chosen = ridge if ridge is not None else _ridge(problem, loss.owner)
         moved = weights + problem.solve(chosen, least=-weights)
-        tried |= {(None, scale): loss(scale * moved) for scale in SCALES}
+        tried = {scale: loss(scale * moved) for scale in SCALES}
         tell(len(SCALES))
-        alone, scale = min(tried, key=lambda key: tried[key])
+        scale = min(tried, key=lambda one: tried[one])
         if turn == 0:
             details["loss_of_base"] = round(_mean_loss(start), 4)
-        if tried[alone, scale] >= best:
+        if tried[scale] >= best:
             break
-        best, step = tried[alone, scale], 0.25
-        weights = scale * moved if alone is None else loss.one(alone)
+        best, step, weights = tried[scale], 0.25, scale * moved
         details |= {"ridge": float(chosen), "scale": scale, "loss": round(best, 4), "rounds": turn + 1}
-    return weights, details
+        if turn == 0 and alone.min() < best:
+            best, weights = float(alone.min()), loss.one(int(alone.argmin()))
+            details |= {"scale": 1.0, "loss": round(best, 4)}
+    return weights, details, alone
 
 
 def weigh(context: Context) -> tuple[np.ndarray, dict[str, Any]]:
     """Stack the adapters that the options choose; where none of them helps at all, the nearest gets a weight of 1."""
     near = context.candidates
     loss = context.mixture_loss(near)
-    weights, details = stack(
+    weights, details, _ = stack(
         loss, ridge=context.options["ridge"], rounds=context.options["rounds"], progress=context.progress
     )
     if not weights.any():

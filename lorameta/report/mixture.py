@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -79,6 +79,7 @@ def mixture_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not simple:
         below = sum(weight for weight in weights.values() if weight < 0)
         lines.append(("Sum of weights", f"{sum(weights.values()):.3f}" + (f", {below:.3f} below 0" if below else "")))
+    lines += _auto(report.get("auto") or {})
     if report.get("outside"):
         from lorameta.mixing.novelty import Unusual
 
@@ -93,6 +94,25 @@ def mixture_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             label, how = "Off the exact sum by", "the factors are averaged; --combiner delta is exact"
         lines.append((label, f"{fmean(values):.3f} on average, {max(values):.3f} at most  ({how})"))
     return lines
+
+
+def _auto(auto: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What `operator="auto"` chose, why, what each stage did on held-out rows, and what more would change."""
+    if not auto:
+        return
+    yield "Chosen", f"{auto['chose']}, since {auto['why']}"
+    for stage in auto["stages"]:
+        told = (
+            f"loss {stage['loss']:.3f}, exact match {stage['exact_match']:.0%}" if "loss" in stage else "not measured"
+        )
+        rows = f"{auto.get('held_out_rows')} held-out rows"
+        if before := stage.get("before"):
+            told += f", before it {before['loss']:.3f} and {before['exact_match']:.0%}"
+            rows = "rows held out of it"
+        dropped = "" if stage.get("kept", True) else ", dropped"
+        yield f"  {stage['name']}", f"{told} on {rows}{dropped}"
+    if auto["more"]:
+        yield "  More", "; ".join(auto["more"])
 
 
 def _expected(metric: str, found: Mapping[str, float]) -> str:

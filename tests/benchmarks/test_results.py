@@ -63,6 +63,8 @@ def test_the_study_is_of_the_bank_that_is_here_and_so_is_its_record():
 
 def test_the_default_is_the_row_that_the_study_calls_so():
     from lorameta import generate
+    from lorameta.mixing.mix import FALLBACK
+    from lorameta.operator import OPERATORS
 
-    assert quality()["default"] == f"{generate.OPERATOR} {generate.DISTANCE} (factor)"
-    assert (generate.TEMPERATURE, generate.TOP_K, generate.COMBINER) == (1.0, None, "auto")
+    assert quality()["default"] == f"{FALLBACK} {generate.DISTANCE} (factor)"
+    assert (OPERATORS[FALLBACK].temperature, generate.OPERATOR, generate.COMBINER) == (1.0, "auto", "auto")
