@@ -52,12 +52,11 @@ class Answerer:
     ) -> None:
         from lorameta.base_model.load import load_base
         from lorameta.evaluate import Attached, Scorer
-        from lorameta.training.api import directory_of
 
         found = adapter if isinstance(adapter, Adapter) else Adapter.from_pretrained(adapter)
         if base is None and not found.base_model:
             raise UsageError(f"the adapter {found.name} does not say what base it was made for; name it (--base)")
-        place = str(base) if base is not None else directory_of(found.base_model)
+        place = str(base) if base is not None else found.base_model
         loaded = load_base(place, found.base_revision if base is None else revision)
         _require_shapes(found, loaded.model, place)
         self.base_model = found.base_model if base is None else place
