@@ -53,6 +53,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", default=",".join(STUDY), help="names, separated by commas; `list` shows them")
     parser.add_argument("--tasks", default="", help="names, separated by commas, or a number; all by default")
     parser.add_argument("--rows", type=int, default=24, help="test rows per task at most")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="of the base")
     parser.add_argument("--settings", nargs="*", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--workers", type=int, default=1, help="tasks at once, each with a base model in memory")
     parser.add_argument("--work", type=Path, default=WORK, help="where scores are kept")
@@ -111,12 +112,12 @@ def chosen_tasks(bank: AdapterBank, text: str) -> list[str]:
 
 def work_folder(bank: AdapterBank, arguments: argparse.Namespace) -> Path:
     """Scores depend on the bank's content and on the number of test rows."""
-    return arguments.work / f"{bank.content_hash[:12]}-{arguments.rows}"
+    return arguments.work / f"{bank.content_hash[:12]}-{arguments.rows}-{arguments.dtype}"
 
 
 def run(arguments: argparse.Namespace, folder: Path, jobs: list[tuple[str, str]]) -> None:
     """Measure what is missing, one process per task, with the time left on stderr."""
-    options = {name: getattr(arguments, name) for name in ("data", "bank", "rows", "methods", "again")}
+    options = {name: getattr(arguments, name) for name in ("data", "bank", "rows", "methods", "again", "dtype")}
     work = [
         (task, setting, folder, options) for task, setting in jobs if missing_methods(folder, task, setting, options)
     ]
@@ -160,7 +161,7 @@ def missing_methods(folder: Path, task: str, setting: str, options: dict[str, An
 
 def measure(task: str, setting: str, folder: Path, options: dict[str, Any]) -> str:
     """Run every missing method on one task and append its scores to the task's file."""
-    bank, scorer = opened(options["bank"])
+    bank, scorer = opened(options["bank"], options["dtype"])
     if setting != LOO and set(allowed_ids(bank, task, setting)) == set(allowed_ids(bank, task, LOO)):
         return f"{task} {setting}: as {LOO}, its source has no other task"
     path = score_file(folder, task, setting)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -94,6 +95,9 @@ class Case:
         self.bank = bank.select(allowed_ids(bank, task, setting))
         self.train, self.test = parts.train, parts.test[:rows]
         self.scorer = scorer
+        # An answer that is longer than every reference is wrong, so no more is generated.
+        references = [f" {text}" for row in self.test for text in row.outputs]
+        scorer.max_new_tokens = 2 + max((len(ids) for ids in scorer.tokenizer(references)["input_ids"]), default=30)
         self.done: dict[str, dict[str, Any]] = {}
 
     def labelled(self, count: int = LABELLED) -> list[Example]:
@@ -106,7 +110,8 @@ class Case:
 
     def generate(self, rows: Sequence[Example] | None = None, **options: Any) -> Adapter:
         """`lorameta.generate_adapter` on the train rows and the bank without the task."""
-        return generate_adapter(list(self.train if rows is None else rows), bank=self.bank, **options)
+        with in_memory(self.scorer, self.bank):
+            return generate_adapter(list(self.train if rows is None else rows), bank=self.bank, **options)
 
     def score(self, made: Made) -> dict[str, float]:
         """Loss, exact match and ROUGE-L on the test rows."""
@@ -144,11 +149,21 @@ def counted() -> Iterator[dict[str, float]]:
         found["cpu_seconds"] = round(time.process_time() - cpu, 2)
 
 
+@contextmanager
+def in_memory(scorer: Scorer, bank: AdapterBank) -> Iterator[None]:
+    """Let what loads the bank's base inside the block have the scorer's: loading is not what the study measures."""
+    from lorameta.base_model import load
+
+    found = load.Base(scorer.model, scorer.tokenizer, bank.base_model, bank.base_revision)
+    with mock.patch.object(load, "load_base", return_value=found):
+        yield
+
+
 @functools.cache
-def opened(bank: str) -> tuple[AdapterBank, Scorer]:
+def opened(bank: str, dtype: str) -> tuple[AdapterBank, Scorer]:
     """The bank and its base model, once per process."""
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     found = AdapterBank.open(bank)
-    return found, Scorer(found.base_model, revision=found.base_revision)
+    return found, Scorer(found.base_model, revision=found.base_revision, dtype=dtype)

@@ -1,0 +1,55 @@
+"""The recipes that are compared, each for a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lorameta.adapter import Adapter
+from lorameta.base_model.load import Base
+from lorameta.training import LoraTraining
+from lorameta.training.principal import principal_a
+
+#: Common to all: 256 rows once.
+COMMON = {"epochs": 1, "batch_size": 8, "alpha": 16.0, "share_prefix": True}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe: what differs from the common settings, and why it is tried."""
+
+    why: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> LoraTraining:
+        return LoraTraining(**(COMMON | self.changes))
+
+    def initial(self, base: Base, texts: list[str]) -> Mapping[str, np.ndarray] | None:
+        """A of each layer, where it is not drawn at random."""
+        settings = self.settings
+        return principal_a(base, settings.targets, settings.rank, texts) if settings.init_a == "principal" else None
+
+    def numbers(self, adapter: Adapter) -> int:
+        """Numbers that a bank has to store of an adapter: B alone where A is common."""
+        return sum(pair.B.size + (0 if self.settings.freeze_a else pair.A.size) for pair in adapter.modules.values())
+
+
+def b_alone(rank: int, rate: float, init: str = "principal", **changes: Any) -> dict[str, Any]:
+    return {"rank": rank, "learning_rate": rate, "freeze_a": True, "init_a": init} | changes
+
+
+CANDIDATES = {
+    "b-r4-principal": Candidate("B alone on a common A: half the numbers, exact sums", b_alone(4, 2e-3)),
+    "b-r4-random": Candidate("whether the directions of A matter", b_alone(4, 2e-3, "random")),
+    "b-r8-principal": Candidate("twice the numbers", b_alone(8, 2e-3)),
+    "b-r4-principal-1e-3": Candidate("trained less, nearer to linear", b_alone(4, 1e-3)),
+    "b-r4-principal-3e-3": Candidate("trained more", b_alone(4, 3e-3)),
+    "ab-r4": Candidate("both factors, from one start", {"rank": 4, "learning_rate": 1e-3}),
+    "b-r6-q-v-o-down": Candidate(
+        "a third of the layers' numbers", b_alone(6, 3e-3, targets=("q_proj", "v_proj", "o_proj", "down_proj"))
+    ),
+}
