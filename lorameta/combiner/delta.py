@@ -26,7 +26,7 @@ def delta(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int) -> tuple[Lo
     arXiv 2509.17786). The factors follow from Q_B U = B R_Aᵀ V / S and (Q_A V)ᵀ = Uᵀ R_B A / S, which spares both Q.
     R comes from the Gram matrix BᵀB = RᵀR, which takes much less time than a QR decomposition but squares the
     singular values: what it loses is at most √(K ε) of the size of the factors, about 1e-7. Where the terms cancel so
-    far that this could be seen in the sum, QR it is. Cost O((d_out + d_in) K² + K³) for ranks that sum to K, up to
+    far that this could be seen in the sum, QR it is. Terms with one common A are added up on it first. Cost O((d_out + d_in) K² + K³) for ranks that sum to K, up to
     K = `EXACT_RANK`; beyond, see :func:`lorameta.combiner.randomised.randomised`.
 
     Parameters
@@ -46,6 +46,8 @@ def delta(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int) -> tuple[Lo
         √(Σ_{j>r} σ_j² / Σ_j σ_j²), in [0, 1]: the relative error of the cut in Frobenius norm.
     """
     terms = Terms.of(pairs)
+    if (merged := _on_one_a(terms, weights)) is not None:  # of their rank, however many they are
+        terms, weights = Terms.of([merged]), np.ones(1)
     if terms.summed_rank > EXACT_RANK:
         return randomised(terms, weights, rank)
     Bt, A = stack(terms, weights)
@@ -61,6 +63,19 @@ def delta(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int) -> tuple[Lo
     root = np.sqrt(np.divide(1.0, S[:cut], out=np.zeros_like(S[:cut]), where=S[:cut] > 0))
     left, right = Bt.T @ (R_A.T @ (Vt[:cut].T * root)), ((root[:, None] * U[:, :cut].T) @ R_B) @ A
     return signed(left, right, cut), float(np.sqrt(tail / total)) if total > 0 else 0.0
+
+
+def _on_one_a(terms: Terms, weights: np.ndarray) -> LoraPair | None:
+    """The exact sum where all terms have the very same A, (Σ wᵢ sᵢ Bᵢ) A; None where they do not."""
+    if len(terms) < 2:
+        return None
+    first = terms[0].A
+    B = np.zeros((terms.shape[0], len(first)))
+    for pair, weight in zip(terms, weights, strict=True):
+        if not np.array_equal(pair.A, first):
+            return None
+        B += weight * pair.scaling * pair.B
+    return LoraPair(A=first, B=B.astype(np.float32))
 
 
 def signed(left: np.ndarray, right: np.ndarray, rank: int) -> LoraPair:

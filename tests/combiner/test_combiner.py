@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorameta.adapter import Adapter, LoraPair
-from lorameta.combiner import COMBINERS, combine
+from lorameta.combiner import COMBINERS, combine, delta
 from lorameta.errors import BankError, UsageError
 
 D_OUT, D_IN = 14, 11
@@ -316,3 +316,20 @@ def test_calls_that_cannot_work(weights, options, named):
 def test_no_adapters():
     with pytest.raises(UsageError, match="no adapter"):
         combine([], [])
+
+
+def test_terms_with_one_a_are_added_up_exactly_at_their_own_rank():
+    """Signed weights of any sum, scalings that differ; a rank below theirs still cuts to the best."""
+    rng = np.random.default_rng(5)
+    A = rng.normal(size=(4, 30)).astype(np.float32)
+    pairs = [LoraPair(A, rng.normal(size=(20, 4)).astype(np.float32), 0.5 + i) for i in range(50)]
+    weights = rng.normal(size=50)
+    expected = sum(w * p.delta().astype(float) for w, p in zip(weights, pairs, strict=True))
+    found, error = delta(pairs, weights, 4)
+    np.testing.assert_allclose(found.delta(), expected, rtol=1e-4, atol=1e-3)
+    assert error < 1e-6
+    assert found.rank == 4
+    singular = np.linalg.svd(expected, compute_uv=False)
+    cut, error = delta(pairs, weights, 2)
+    assert np.linalg.norm(cut.delta() - expected) == pytest.approx(np.linalg.norm(singular[2:]), rel=1e-4)
+    assert error == pytest.approx(np.linalg.norm(singular[2:]) / np.linalg.norm(singular), rel=1e-4)
