@@ -41,12 +41,12 @@ def bases(arguments: argparse.Namespace) -> None:
                 folder
             )
             report = examine(folder, rank=8, targets=("all-linear",), batch_size=1, length=arguments.length)
-        ways = next(use for use in report.uses.values() if use.name == "refine").ways
-        way = next(way for way in ways if (way.dtype, way.checkpointing) == ("bfloat16", False))
+        modes = next(capability for capability in report.capabilities.values() if capability.name == "refine").modes
+        mode = next(mode for mode in modes if (mode.dtype, mode.checkpointing) == ("bfloat16", False))
         found[name] = {
             "parameters": report.base.parameters,
-            "memory_gb": round(way.needed / 1e9, 2),
-            "seconds_a_step": way.seconds.get("step"),
+            "memory_gb": round(mode.needed / 1e9, 2),
+            "seconds_a_step": mode.seconds.get("step"),
         }
         print(name, found[name], flush=True)
     result = {"bases": found, "tokens": arguments.length, "threads": torch.get_num_threads()}

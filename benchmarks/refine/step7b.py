@@ -31,10 +31,11 @@ def step7b(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
         report = examine(folder, rank=RANK, targets=TARGETS, batch_size=1, length=arguments.length)
-    ways = {
-        (way.dtype, way.checkpointing): way for way in next(u for u in report.uses.values() if u.name == "refine").ways
+    modes = {
+        (mode.dtype, mode.checkpointing): mode
+        for mode in next(u for u in report.capabilities.values() if u.name == "refine").modes
     }
-    forecast = ways["bfloat16", False]
+    forecast = modes["bfloat16", False]
     with peak_memory() as peak:
         model = random_model(config)
         base = Base(model, load_tokenizer(ROOT / "adapter_bank" / "tiny" / "base"), "random")

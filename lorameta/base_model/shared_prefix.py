@@ -60,7 +60,7 @@ def packed_losses(model: Any, rows: Sequence[EncodedExample]) -> Any:
 
 def common_beginning(rows: Sequence[Sequence[int]]) -> int:
     """Return how many tokens all rows begin with."""
-    first, last = min(rows), max(rows)  # if these two agree, so do all between them
+    first, last = min(map(list, rows)), max(map(list, rows))  # if these two agree, so do all between them
     return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 

@@ -6,6 +6,6 @@
 from __future__ import annotations
 
 from lorameta.doctor.examination import SECONDS, examine
-from lorameta.doctor.report import Report, Use, Way
+from lorameta.doctor.report import Capability, Mode, Report
 
-__all__ = ["SECONDS", "Report", "Use", "Way", "examine"]
+__all__ = ["SECONDS", "Capability", "Mode", "Report", "examine"]

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from lorameta.base_model.shape import Outline, outline
-from lorameta.doctor.report import Use, Way
-from lorameta.machine import memory as need
+from lorameta.doctor.report import Capability, Mode
+from lorameta.machine import memory
 from lorameta.machine.disk import Disk
 from lorameta.machine.machine import Machine, thread_problem
 from lorameta.machine.probe import Probe
@@ -30,7 +30,7 @@ def advise(
     base: Outline,
     settings: Mapping[str, Any],
     sizes: Mapping[str, int],
-    uses: Mapping[str, Use],
+    capabilities: Mapping[str, Capability],
     probes: Mapping[str, Probe],
     bandwidth: float | None,
     *,
@@ -50,9 +50,9 @@ def advise(
     found = []
     if problem := thread_problem(machine):
         found.append(f"Threads: {problem}.")
-    found += _memory(machine, uses)
-    found += _running(machine, base, settings, sizes, uses["run"], bandwidth)
-    found += _refining(machine, base, settings, uses["refine"], probes)
+    found += _memory(machine, capabilities)
+    found += _running(machine, base, settings, sizes, capabilities["run"], bandwidth)
+    found += _refining(machine, base, settings, capabilities["refine"], probes)
     published = sizes.get(base.dtype, sizes["bfloat16"])
     if not local and published > disk.free:
         found.append(
@@ -67,12 +67,12 @@ def advise(
     return found
 
 
-def _memory(machine: Machine, uses: Mapping[str, Use]) -> Iterator[str]:
+def _memory(machine: Machine, capabilities: Mapping[str, Capability]) -> Iterator[str]:
     """Where it would do to stop what else is running, or to allow more."""
-    missing = [use for use in uses.values() if use.best is None]
+    missing = [capability for capability in capabilities.values() if capability.best is None]
     if not missing:
         return
-    least = {use.name: min(way.needed for way in use.ways) for use in missing}
+    least = {capability.name: min(mode.needed for mode in capability.modes) for capability in missing}
     whole = machine.memory if machine.limit is None else machine.limit
     would = [name for name, needed in least.items() if needed <= 0.95 * whole]
     if would:
@@ -91,7 +91,7 @@ def _running(
     base: Outline,
     settings: Mapping[str, Any],
     sizes: Mapping[str, int],
-    run: Use,
+    run: Capability,
     speed: float | None,
 ) -> Iterator[str]:
     cache = base.layers * base.cache_per_token * min(settings["length"], base.window or settings["length"]) * 2
@@ -112,24 +112,24 @@ def _running(
 
 
 def _refining(
-    machine: Machine, base: Outline, settings: Mapping[str, Any], refine: Use, probes: Mapping[str, Probe]
+    machine: Machine, base: Outline, settings: Mapping[str, Any], refine: Capability, probes: Mapping[str, Probe]
 ) -> Iterator[str]:
     if refine.best is not None:
         return
-    least = min(refine.ways, key=lambda way: way.needed)
-    room, batch, length = machine.available, settings["batch_size"], settings["length"]
+    least = min(refine.modes, key=lambda mode: mode.needed)
+    free, batch, length = machine.available, settings["batch_size"], settings["length"]
 
     def needed(base: Outline, batch: int, length: int) -> int:
         runtime = least.parts["programs"]
         probe = probes.get(least.dtype)
-        return need.to_refine(base, least.dtype, batch, length, runtime, probe, checkpointing=True).total
+        return memory.to_refine(base, least.dtype, batch, length, runtime, probe, checkpointing=True).total
 
     helped = False
-    if batch > 1 and (total := needed(base, 1, length)) <= room:
+    if batch > 1 and (total := needed(base, 1, length)) <= free:
         helped = True
         yield f"Refine: one row at a time, with accumulated gradients, needs {gigabytes(total)}."
-    shorter = max((n for n in range(32, length, 32) if needed(base, 1, n) <= room), default=None)
-    if shorter is not None and needed(base, 1, length) > room:
+    shorter = max((n for n in range(32, length, 32) if needed(base, 1, n) <= free), default=None)
+    if shorter is not None and needed(base, 1, length) > free:
         helped = True
         total = needed(base, 1, shorter)
         yield f"Refine: rows of at most {shorter} tokens need {gigabytes(total)}."
@@ -137,16 +137,16 @@ def _refining(
     if narrow and narrow != base.targets:
         fewer = outline(base.config, base.name, base.revision, narrow, settings["rank"])
         fewer = replace(base, adapter_parameters=fewer.adapter_parameters)
-        if (total := needed(fewer, batch, length)) <= room:
+        if (total := needed(fewer, batch, length)) <= free:
             helped = True
             yield f"Refine: an adapter on {', '.join(narrow)} alone needs {gigabytes(total)}."
     if not helped:
         yield from _smaller("Refine", machine, base, refine)
 
 
-def _smaller(what: str, machine: Machine, base: Outline, use: Use) -> Iterator[str]:
+def _smaller(what: str, machine: Machine, base: Outline, capability: Capability) -> Iterator[str]:
     """How large a base may be, everything beside the weights shrinking with it."""
-    least: Way = min(use.ways, key=lambda way: way.needed)
+    least: Mode = min(capability.modes, key=lambda mode: mode.needed)
     fixed = least.parts["programs"]
     share = (machine.available - fixed) / (least.needed - fixed)
     if (most := share * base.parameters) >= _SMALLEST:

@@ -19,7 +19,7 @@ from lorameta.doctor.verdicts import DTYPES, judge
 from lorameta.errors import UsageError
 from lorameta.machine import disk as disks
 from lorameta.machine import machine as machines
-from lorameta.machine import memory as need
+from lorameta.machine import memory
 from lorameta.training.settings import LoraTraining
 
 if TYPE_CHECKING:
@@ -105,11 +105,11 @@ def examine(
         "targets": list(shape.targets),
         "batch_size": batch_size,
         "length": length,
-        "answers": need.answers_of(batch_size, length),
+        "answers": memory.answers_of(batch_size, length),
         "adapters": _mixed(records),
         "adapter_numbers": round(shape.adapter_parameters / rank * (fmean(of_bank) if of_bank else rank)),
     }
-    sizes = {name: shape.parameters * size for name, size in need.ITEMSIZE.items()} | quantized.sizes(shape.blocks)
+    sizes = {name: shape.parameters * size for name, size in memory.ITEMSIZE.items()} | quantized.sizes(shape.blocks)
     runtime = _runtime()
     machine = machines.look()
     where, local = _place(base, revision)
@@ -126,21 +126,21 @@ def examine(
 
         from lorameta.machine.speed import speed as measure_speed
 
-        room = machine.available // 4
+        free = machine.available // 4
         busy = psutil.cpu_percent(interval=0.3) / 100
-        speed = measure_speed(room)
+        speed = measure_speed(free)
         for dtype, share in _shares(shape, runtime, length, machine.available).items():
             say(f"timing layers in {dtype}")
-            _measure(shape, dtype, settings, room, share * seconds, probes, heads, notes)
+            _measure(shape, dtype, settings, free, share * seconds, probes, heads, notes)
         if not probes:
             runtime = max(runtime, _runtime())
-    uses = judge(shape, settings, runtime, machine.available, probes, heads)
-    faster = _faster(uses) if len(probes) == len(DTYPES) else {}
+    capabilities = judge(shape, settings, runtime, machine.available, probes, heads)
+    faster = _faster(capabilities) if len(probes) == len(DTYPES) else {}
     bandwidth = None if speed is None else speed.memory
-    advice = advise(machine, disk, shape, settings, sizes, uses, probes, bandwidth, local=local)
+    advice = advise(machine, disk, shape, settings, sizes, capabilities, probes, bandwidth, local=local)
     notes = [*_origin(shape, machine, probes, heads, settings, busy, quick), *notes]
     return Report(
-        machine, disk, shape, settings, sizes, runtime, busy, speed, probes, heads, uses, faster, tuple(advice),
+        machine, disk, shape, settings, sizes, runtime, busy, speed, probes, heads, capabilities, faster, tuple(advice),
         tuple(notes), time.perf_counter() - begun,
     )  # fmt: skip
 
@@ -190,14 +190,14 @@ def _place(base: str | os.PathLike[str], revision: str | None) -> tuple[Path, bo
 
 def _shares(shape: Outline, runtime: int, length: int, available: int) -> dict[str, float]:
     """How the time is divided among the dtypes: little for one that has no place here."""
-    fits = {dtype: need.to_run(shape, dtype, length, runtime, None).total <= available for dtype in DTYPES}
+    fits = {dtype: memory.to_run(shape, dtype, length, runtime, None).total <= available for dtype in DTYPES}
     if all(fits.values()) or not any(fits.values()):
         return {"bfloat16": 0.6, "float32": 0.4}
     return {"bfloat16": 0.7, "float32": 0.3}
 
 
 def _measure(
-    shape: Outline, dtype: str, settings: dict[str, Any], room: int, seconds: float,
+    shape: Outline, dtype: str, settings: dict[str, Any], free: int, seconds: float,
     probes: dict[str, Probe], heads: dict[str, HeadProbe], notes: list[str],
 ) -> None:  # fmt: skip
     """One probe of the layers and one of the head; why there is none goes into the notes."""
@@ -206,9 +206,9 @@ def _measure(
 
     try:
         layers = probe(
-            shape, dtype, rank=settings["rank"], length=settings["length"], memory=room, seconds=0.85 * seconds
+            shape, dtype, rank=settings["rank"], length=settings["length"], memory=free, seconds=0.85 * seconds
         )
-        head = probe_head(shape, dtype, answers=settings["answers"], memory=room, seconds=0.15 * seconds)
+        head = probe_head(shape, dtype, answers=settings["answers"], memory=free, seconds=0.15 * seconds)
     except MemoryError as error:
         notes.append(f"{dtype} was not measured: {error} (a quarter of what is available).")
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, KeyError, IndexError) as error:
@@ -218,11 +218,11 @@ def _measure(
         probes[dtype], heads[dtype] = layers, head
 
 
-def _faster(uses: dict[str, Any]) -> dict[str, float]:
-    """Seconds in float32 over seconds in bfloat16, by the same way."""
+def _faster(capabilities: dict[str, Any]) -> dict[str, float]:
+    """Seconds in float32 over seconds in bfloat16, by the same mode."""
     found = {}
-    for key, use in (("token", "run"), ("step", "refine")):
-        by = {way.dtype: way.seconds[key] for way in uses[use].ways if not way.checkpointing}
+    for key, name in (("token", "run"), ("step", "refine")):
+        by = {mode.dtype: mode.seconds[key] for mode in capabilities[name].modes if not mode.checkpointing}
         found[key] = by["float32"] / by["bfloat16"] if by["bfloat16"] > 0 else float("nan")
     return found
 
@@ -255,7 +255,7 @@ def _origin(
                     "a whole one takes more than a quarter of the available memory; its times were scaled up."
                 )
         notes.append(
-            f"Of a training row, {need.ANSWERS:.0%} of the tokens count as answers: loss and logits are formed for "
+            f"Of a training row, {memory.ANSWERS:.0%} of the tokens count as answers: loss and logits are formed for "
             "these alone."
         )
     if busy is not None and busy > 0.25:

@@ -13,7 +13,7 @@ from lorameta.machine.speed import HeadProbe, Speed
 
 
 @dataclass(frozen=True)
-class Way:
+class Mode:
     """One way to do something with the base.
 
     Attributes
@@ -41,23 +41,23 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Use:
+class Capability:
     """What the machine is asked for.
 
     Attributes
     ----------
     name : {"generate", "run", "refine"}
-    ways : tuple of Way
+    modes : tuple of Mode
         All that were looked at.
-    best : Way or None
+    best : Mode or None
         The quickest that fits; None if none does.
     verdict : str
         One line.
     """
 
     name: str
-    ways: tuple[Way, ...]
-    best: Way | None
+    modes: tuple[Mode, ...]
+    best: Mode | None
     verdict: str
 
 
@@ -83,7 +83,7 @@ class Report:
     probes : dict of str to Probe
         By dtype; empty where nothing was measured.
     heads : dict of str to HeadProbe
-    uses : dict of str to Use
+    capabilities : dict of str to Capability
     faster : dict of str to float
         ``token`` and ``step``: seconds in float32 over seconds in bfloat16.
     advice : tuple of str
@@ -104,7 +104,7 @@ class Report:
     speed: Speed | None
     probes: dict[str, Probe]
     heads: dict[str, HeadProbe]
-    uses: dict[str, Use]
+    capabilities: dict[str, Capability]
     faster: dict[str, float]
     advice: tuple[str, ...]
     notes: tuple[str, ...]
@@ -123,7 +123,7 @@ class Report:
             "speed": None if self.speed is None else self.speed.as_dict(),
             "probes": {name: probe.as_dict() for name, probe in self.probes.items()},
             "heads": {name: head.as_dict() for name, head in self.heads.items()},
-            "uses": {name: asdict(use) for name, use in self.uses.items()},
+            "capabilities": {name: asdict(capability) for name, capability in self.capabilities.items()},
             "faster": self.faster,
             "advice": list(self.advice),
             "notes": list(self.notes),

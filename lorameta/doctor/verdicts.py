@@ -8,8 +8,8 @@ from typing import Any
 from lorameta.base_model.load import LARGE
 from lorameta.base_model.shape import Outline
 from lorameta.doctor import estimate
-from lorameta.doctor.report import Use, Way
-from lorameta.machine import memory as need
+from lorameta.doctor.report import Capability, Mode
+from lorameta.machine import memory
 from lorameta.machine.probe import Probe
 from lorameta.machine.speed import HeadProbe
 from lorameta.machine.units import gigabytes, seconds
@@ -24,27 +24,27 @@ def judge(
     available: int,
     probes: Mapping[str, Probe],
     heads: Mapping[str, HeadProbe],
-) -> dict[str, Use]:
-    """All uses with all their ways; see :class:`lorameta.doctor.report.Report` for `settings`."""
+) -> dict[str, Capability]:
+    """All capabilities with all their modes; see :class:`lorameta.doctor.report.Report` for `settings`."""
     length, batch = settings["length"], settings["batch_size"]
-    mixing = need.to_mix(outline, settings["adapters"], settings["adapter_numbers"])
-    generate = Way("", False, mixing.total, mixing.parts, mixing.total <= available)
+    mixing = memory.to_mix(outline, settings["adapters"], settings["adapter_numbers"])
+    generate = Mode("", False, mixing.total, mixing.parts, mixing.total <= available)
     run, refine = [], []
     for dtype in DTYPES:
         probe, head = probes.get(dtype), heads.get(dtype)
-        needed, taken = need.to_run(outline, dtype, length, runtime, probe), {}
+        needed, taken = memory.to_run(outline, dtype, length, runtime, probe), {}
         if probe and head:
             taken = {
                 "token": estimate.token_seconds(outline, probe, head, length),
                 "prompt": estimate.prompt_seconds(outline, probe, head, length),
             }
-        run.append(Way(dtype, False, needed.total, needed.parts, needed.total <= available, taken))
+        run.append(Mode(dtype, False, needed.total, needed.parts, needed.total <= available, taken))
         for again in (False, True):
-            needed = need.to_refine(outline, dtype, batch, length, runtime, probe, checkpointing=again)
+            needed = memory.to_refine(outline, dtype, batch, length, runtime, probe, checkpointing=again)
             taken = {}
             if probe and head:
                 taken["step"] = estimate.step_seconds(outline, probe, head, batch, length, checkpointing=again)
-            refine.append(Way(dtype, again, needed.total, needed.parts, needed.total <= available, taken))
+            refine.append(Mode(dtype, again, needed.total, needed.parts, needed.total <= available, taken))
     return {
         "generate": _use("generate", [generate], outline, settings, available),
         "run": _use("run", run, outline, settings, available),
@@ -52,20 +52,20 @@ def judge(
     }
 
 
-def _use(name: str, ways: list[Way], outline: Outline, settings: Mapping[str, Any], available: int) -> Use:
-    fitting = [way for way in ways if way.fits]
+def _use(name: str, modes: list[Mode], outline: Outline, settings: Mapping[str, Any], available: int) -> Capability:
+    fitting = [mode for mode in modes if mode.fits]
     usual = "float32" if outline.parameters < LARGE else "bfloat16"  # what is taken where nothing was measured
 
-    def preference(way: Way) -> tuple[float, bool, bool, int]:
-        time = way.seconds.get("step", way.seconds.get("token", float("inf")))
-        return time, way.dtype != usual, way.checkpointing, way.needed
+    def preference(mode: Mode) -> tuple[float, bool, bool, int]:
+        time = mode.seconds.get("step", mode.seconds.get("token", float("inf")))
+        return time, mode.dtype != usual, mode.checkpointing, mode.needed
 
     best = min(fitting, key=preference, default=None)
     if best is None:
-        least = min(ways, key=lambda way: way.needed)
+        least = min(modes, key=lambda mode: mode.needed)
         how = f" ({_how(least)})" if least.dtype else ""
-        return Use(
-            name, tuple(ways), None,
+        return Capability(
+            name, tuple(modes), None,
             f"no: {gigabytes(least.needed)} are needed{how}, {gigabytes(available)} are available",
         )  # fmt: skip
     share = f"{gigabytes(best.needed)} of {gigabytes(available)}"
@@ -82,8 +82,8 @@ def _use(name: str, ways: list[Way], outline: Outline, settings: Mapping[str, An
         rows = f"{settings['batch_size']} × {settings['length']} tokens"
         time = f"{seconds(best.seconds['step'])} a step of {rows}" if best.seconds else f"a step of {rows}, not timed"
         verdict = f"yes, {_how(best)}: {time}; {share}"
-    return Use(name, tuple(ways), best, verdict)
+    return Capability(name, tuple(modes), best, verdict)
 
 
-def _how(way: Way) -> str:
-    return f"in {way.dtype}" + (" with gradient checkpointing" if way.checkpointing else "")
+def _how(mode: Mode) -> str:
+    return f"in {mode.dtype}" + (" with gradient checkpointing" if mode.checkpointing else "")

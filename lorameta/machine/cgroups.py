@@ -45,9 +45,9 @@ def read_limits(root: Path = Path("/")) -> Limits:
         used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes") or 0
         if limit is None or limit >= _ENDLESS:
             continue
-        room = max(0, limit - max(0, used - _file_pages(folder / "memory.stat")))
+        free = max(0, limit - max(0, used - _file_pages(folder / "memory.stat")))
         memory = limit if memory is None else min(memory, limit)
-        left = room if left is None else min(left, room)
+        left = free if left is None else min(left, free)
     for folder in _folders(root, "cpu"):
         quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
         words = _text(folder / "cpu.max").split()

@@ -22,14 +22,14 @@ HEAP = (0.4, 0.6)
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryEstimate:
     """Bytes by purpose.
 
     Attributes
     ----------
     parts : dict of str to int
         ``programs`` (Python and its libraries), ``weights``, ``adapter`` or ``adapters``, ``cache`` (keys and values),
-        ``computing`` (what a layer computes with), ``activations`` (what layers keep for the way back), ``logits``,
+        ``computing`` (what a layer computes with), ``activations`` (what layers keep for the backward pass), ``logits``,
         ``heap`` (what the allocator does not give back), ``result`` (the new adapter).
     """
 
@@ -46,7 +46,7 @@ def answers_of(batch_size: int, length: int) -> int:
     return max(1, round(ANSWERS * batch_size * length))
 
 
-def to_mix(outline: Outline, adapters: int, numbers: int) -> Need:
+def to_mix(outline: Outline, adapters: int, numbers: int) -> MemoryEstimate:
     """To mix some adapters: no part of the base is read.
 
     Parameters
@@ -62,10 +62,10 @@ def to_mix(outline: Outline, adapters: int, numbers: int) -> Need:
         mixing = 2 * adapters * size
     else:  # a module at a time: the factors of all of them, stacked, in float64 beside float32
         mixing = 3 * 4 * adapters * round(outline.largest_pair * numbers / max(1, outline.adapter_parameters))
-    return Need({"programs": MIXING_RUNTIME, "adapters": mixing, "result": 3 * size})
+    return MemoryEstimate({"programs": MIXING_RUNTIME, "adapters": mixing, "result": 3 * size})
 
 
-def to_run(outline: Outline, dtype: str, length: int, runtime: int, probe: Probe | None) -> Need:
+def to_run(outline: Outline, dtype: str, length: int, runtime: int, probe: Probe | None) -> MemoryEstimate:
     """To answer prompts of up to `length` tokens, one at a time.
 
     Parameters
@@ -81,7 +81,7 @@ def to_run(outline: Outline, dtype: str, length: int, runtime: int, probe: Probe
     """
     size = ITEMSIZE[dtype]
     remembered = min(length, outline.window or length)
-    return Need(
+    return MemoryEstimate(
         {
             "programs": runtime,
             "weights": outline.parameters * size,
@@ -100,7 +100,7 @@ def to_refine(
     probe: Probe | None,
     *,
     checkpointing: bool,
-) -> Need:
+) -> MemoryEstimate:
     """To make a step of LoRA training: frozen weights in `dtype`, the adapter in float32.
 
     With `checkpointing` only the states between the layers are kept, and each layer's forward is done again on the
@@ -110,7 +110,7 @@ def to_refine(
     layer = _layer(outline, dtype, batch_size, length, probe)
     kept = outline.layers * (batch_size * length * outline.width * size if checkpointing else layer)
     logits = LOGIT_BYTES * answers_of(batch_size, length) * outline.vocabulary
-    return Need(
+    return MemoryEstimate(
         {
             "programs": runtime,
             "weights": outline.parameters * size,
@@ -123,7 +123,7 @@ def to_refine(
 
 
 def _layer(outline: Outline, dtype: str, batch_size: int, length: int, probe: Probe | None) -> float:
-    """Bytes that one layer keeps for the way back: measured, else what a layer with an MLP of three matrices keeps."""
+    """Bytes that one layer keeps for the backward pass: measured, else what a layer with an MLP of three matrices keeps."""
     if probe is not None:
         return batch_size * (probe.kept_fixed + probe.kept_per_token * length)
     numbers = 10 * outline.width + outline.layer_parameters / outline.width  # states, and those inside the MLP

@@ -40,7 +40,7 @@ class Probe:
     forward, step : Line
         Seconds for a row in training: forward alone, and forward, backward and the optimizer's part.
     kept_fixed, kept_per_token : float
-        Bytes that a layer keeps for the way back: for any row, and for each token.
+        Bytes that a layer keeps for the backward pass: for any row, and for each token.
     longest : int
         Tokens of the longest row that was trained on.
     """
@@ -116,11 +116,11 @@ def probe(outline: Outline, dtype: str, *, rank: int, length: int, memory: int, 
 
 def _fitting(outline: Outline, itemsize: int, memory: int) -> tuple[Any, int, float]:
     """The configuration to build, how many of its layers, and which share of a true layer that is."""
-    room = 0.6 * memory  # the rest is for what the layers compute
+    usable = 0.6 * memory  # the rest is for what the layers compute
     size = outline.layer_parameters * itemsize
-    if size <= room:
+    if size <= usable:
         wanted = min(outline.layers, -(-_ENOUGH // size))
-        return outline.config, max(1, min(wanted, int(room // size))), 1.0
+        return outline.config, max(1, min(wanted, int(usable // size))), 1.0
     for divisor in (2, 4, 8):
         config = copy.deepcopy(outline.config)
         if not getattr(config, "intermediate_size", None):
@@ -129,7 +129,7 @@ def _fitting(outline: Outline, itemsize: int, memory: int) -> tuple[Any, int, fl
         decoder = meta_model(config, "float32").get_decoder()
         first = getattr(decoder, str(layer_stack(decoder)))[0]
         parameters = sum(p.numel() for p in first.parameters())
-        if parameters * itemsize <= room:
+        if parameters * itemsize <= usable:
             return config, 1, parameters / outline.layer_parameters
     raise MemoryError(f"a layer of {size / 1e9:.1f} GB does not fit into the {memory / 1e9:.1f} GB that may be taken")
 

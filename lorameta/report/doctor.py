@@ -1,4 +1,4 @@
-"""The examination of a machine in plain text: what it is, what the base takes, a verdict for each use."""
+"""The examination of a machine in plain text: what it is, what the base takes, a verdict for each capability."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lorameta.report.table import table, terminal_width
 
 def examined(report: Report) -> str:
     """All of it, as the command line prints it."""
-    verdicts = [(name, use.verdict) for name, use in report.uses.items()]
-    parts = [aligned(_facts(report)), _ways(report), aligned(verdicts)]
+    verdicts = [(name, capability.verdict) for name, capability in report.capabilities.items()]
+    parts = [aligned(_facts(report)), _modes(report), aligned(verdicts)]
     if report.advice:
         parts.append(_listed("What would help:", report.advice))
     parts.append(_listed("Where the numbers come from:", report.notes))
@@ -75,21 +75,23 @@ def _disk(free: int, read: float | None, slow: bool, path: str, unmeasured: str)
     return f"{gigabytes(free)} free in {path}; {speed}".removesuffix("; ")
 
 
-def _ways(report: Report) -> str:
+def _modes(report: Report) -> str:
     rows = []
-    for use in report.uses.values():
-        for way in use.ways:
-            how = "mixing adapters" if not way.dtype else way.dtype + (", checkpointing" if way.checkpointing else "")
+    for capability in report.capabilities.values():
+        for mode in capability.modes:
+            how = (
+                "mixing adapters" if not mode.dtype else mode.dtype + (", checkpointing" if mode.checkpointing else "")
+            )
             rows.append(
                 [
-                    use.name,
+                    capability.name,
                     how,
-                    gigabytes(way.needed),
-                    "yes" if way.fits else "no",
-                    *(seconds(way.seconds[key]) if key in way.seconds else "" for key in ("token", "prompt", "step")),
+                    gigabytes(mode.needed),
+                    "yes" if mode.fits else "no",
+                    *(seconds(mode.seconds[key]) if key in mode.seconds else "" for key in ("token", "prompt", "step")),
                 ]
             )
-    headers = ["use", "how", "memory", "fits", "a token", "a prompt", "a step"]
+    headers = ["what", "how", "memory", "fits", "a token", "a prompt", "a step"]
     if not report.probes:
         headers, rows = headers[:4], [row[:4] for row in rows]
     return table(headers, rows, align="<<>>>>>"[: len(headers)])

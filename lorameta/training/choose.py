@@ -16,7 +16,7 @@ from lorameta.training import memory_plan
 from lorameta.training.engine import answers
 from lorameta.training.measure import MARGIN, Pace, quicker
 from lorameta.training.options import RefineSettings
-from lorameta.training.plan import ROOM, TrainingPlan, held_out_for, refuse_time, steps_in, training_seconds
+from lorameta.training.plan import USABLE, TrainingPlan, held_out_for, refuse_time, steps_in, training_seconds
 from lorameta.training.rows import HELD_OUT, pieces
 from lorameta.training.settings import LoraTraining
 
@@ -89,7 +89,7 @@ def fitting(
             layer = kept * tokens / deep
             between = deep * tokens * shape.width * ITEMSIZE[dtype]
             needed = round((between + 2 * layer if twice else kept * tokens + layer / 2) + logits + adapter)
-            if needed <= ROOM * free:
+            if needed <= USABLE * free:
                 return size, twice, now + needed
     memory_plan.refuse(shape, settings, longest, now, free)
 

@@ -25,7 +25,7 @@ from lorameta.training.checkpoint import CheckpointFolder, key_of
 from lorameta.training.loop import Hooks, Loop
 from lorameta.training.measure import checkpointed, kept_bytes, measure, peak_memory, without_cache
 from lorameta.training.options import RefineSettings
-from lorameta.training.plan import ROOM, TrainingPlan
+from lorameta.training.plan import USABLE, TrainingPlan
 from lorameta.training.prefix import Prefix, frozen_layers, in_top_layers
 from lorameta.training.progress import Log, Progress
 from lorameta.training.rows import encode_rows, piece_tokens
@@ -265,7 +265,7 @@ def prepare(
                 stack.enter_context(checkpointed(loaded.model))
             if prefix is not None:
                 states = shape.width * ITEMSIZE[precision] * sum(len(row.ids) for row in (*train, *held_out))
-                if needed + states > now + ROOM * free or not prefix.agrees(shortest, pad):
+                if needed + states > now + USABLE * free or not prefix.agrees(shortest, pad):
                     prefix = None
                 else:
                     needed += states

@@ -66,7 +66,7 @@ def shallow(model: Any, layers: int = LAYERS, *, below: int = 0) -> Iterator[int
 
 
 def kept_bytes(model: Any, row: EncodedExample, pad: int, frozen: int = 0) -> float:
-    """Bytes a token that all layers together keep for the way back, from a row that goes through some of them.
+    """Bytes a token that all layers together keep for the backward pass, from a row that goes through some of them.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ VALIDATION = 0.1
 #: A forward pass alone, as a share of a step on the same tokens: the frozen weights get no gradient.
 FORWARD = 0.5
 #: Share of the available memory that is planned with.
-ROOM = 0.95
+USABLE = 0.95
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,12 @@ def held_out_for(rows: Sequence[EncodedExample], tokens: int, least: int, wished
     rows, evaluations : int
         At least one evaluation, at the end; four, if fewer rows allow it.
     """
-    room = VALIDATION * tokens / FORWARD
+    most = VALIDATION * tokens / FORWARD
     lengths = [len(row.ids) for row in rows]
     count = len(rows)
-    while count > least and 4 * sum(lengths[:count]) > room:
+    while count > least and 4 * sum(lengths[:count]) > most:
         count -= 1
-    return count, max(1, min(wished, int(room / sum(lengths[:count]))))
+    return count, max(1, min(wished, int(most / sum(lengths[:count]))))
 
 
 def steps_in(seconds: float, plan_tokens: float, token_seconds: float, start: float) -> int:

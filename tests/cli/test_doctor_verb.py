@@ -1,4 +1,4 @@
-"""`lorameta doctor`: a verdict for each use, the same for machines, and refusals that say what to do."""
+"""`lorameta doctor`: a verdict for each capability, the same for machines, and refusals that say what to do."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def test_the_verdicts_are_printed(lorameta, tiny_bank):
     result = lorameta("doctor", "--bank", tiny_bank, "--length", 16)
     assert result.code == 0, result.err
     lines = result.out.splitlines()
-    for use in ("generate", "run", "refine"):
-        assert any(line.startswith(use) and " yes" in line for line in lines)
+    for capability in ("generate", "run", "refine"):
+        assert any(line.startswith(capability) and " yes" in line for line in lines)
     assert "a token" in result.out
     assert "MistralForCausalLM" in result.out
     assert "Where the numbers come from:" in result.out
@@ -25,8 +25,8 @@ def test_the_same_for_machines(lorameta, tiny_bank):
     found = lorameta("doctor", tiny_bank / "base", "--json", "--quick", "--targets", "q_proj, v_proj", "--rank", 2).json
     assert found["base"]["targets"] == ["q_proj", "v_proj"]
     assert found["base"]["adapter_parameters"] == 2 * 2 * (32 + 32 + 16 + 32)
-    assert set(found["uses"]) == {"generate", "run", "refine"}
-    assert found["uses"]["run"]["best"]["fits"] is True
+    assert set(found["capabilities"]) == {"generate", "run", "refine"}
+    assert found["capabilities"]["run"]["best"]["fits"] is True
     assert found["machine"]["available"] > 0
     assert found["total_seconds"] > 0
 

@@ -11,12 +11,11 @@ import pytest
 from lorameta.bank import AdapterBank
 from lorameta.base_model.shape import outline
 from lorameta.doctor import examination, examine
-from lorameta.doctor import verdicts as uses
 from lorameta.doctor.advice import advise
 from lorameta.doctor.quantized import sizes
+from lorameta.doctor.verdicts import judge
 from lorameta.errors import UsageError
-from lorameta.machine import machine, probe
-from lorameta.machine import memory as need
+from lorameta.machine import machine, memory, probe
 from lorameta.machine.disk import Disk
 from lorameta.machine.speed import HeadProbe, probe_head
 from lorameta.machine.timing import Line
@@ -48,13 +47,14 @@ def test_every_architecture_is_measured(name, tmp_path):
         assert found.share == 1
         assert found.token > 0
         assert found.kept_per_token > 0
-    assert all(use.best is not None and use.verdict.startswith("yes") for use in report.uses.values())
-    step = {way.checkpointing: way.seconds["step"] for way in report.uses["refine"].ways if way.dtype == "float32"}
+    assert all(found.best is not None and found.verdict.startswith("yes") for found in report.capabilities.values())
+    modes = [mode for mode in report.capabilities["refine"].modes if mode.dtype == "float32"]
+    step = {mode.checkpointing: mode.seconds["step"] for mode in modes}
     assert step[True] > step[False] > 0
     assert json.loads(json.dumps(report.as_dict(), allow_nan=False))["settings"]["batch_size"] == 2
     text = examined(report)
     assert report.base.architecture in text
-    assert all(use.verdict.split(":")[0] in text for use in report.uses.values())
+    assert all(capability.verdict.split(":")[0] in text for capability in report.capabilities.values())
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
@@ -91,7 +91,7 @@ def test_quick_measures_nothing(tmp_path, monkeypatch):
     report = examine(tmp_path, quick=True)
     assert report.probes == {}
     assert report.disk.read is None
-    assert report.uses["run"].best.seconds == {}
+    assert report.capabilities["run"].best.seconds == {}
     assert "not timed" in examined(report)
 
 
@@ -113,7 +113,7 @@ def test_a_base_that_does_not_run_alone_is_still_weighed(tmp_path, monkeypatch):
     report = examine(tmp_path)
     assert report.probes == {}
     assert sum("was not measured" in note and "needs something else" in note for note in report.notes) == 2
-    assert report.uses["run"].best.needed > report.sizes[report.uses["run"].best.dtype]
+    assert report.capabilities["run"].best.needed > report.sizes[report.capabilities["run"].best.dtype]
 
 
 @pytest.mark.parametrize(
@@ -183,17 +183,17 @@ def judged(gigabytes: float, *, length: int = 512, batch: int = 1, timed: bool =
         heads[dtype] = HeadProbe(dtype, 1.0, 0.01 * slow, Line((16.0, 128.0), (0.1, 0.4)))
     settings = {
         "rank": 16, "targets": list(shape.targets), "batch_size": batch, "length": length, "adapters": 20,
-        "answers": need.answers_of(batch, length), "adapter_numbers": shape.adapter_parameters,
+        "answers": memory.answers_of(batch, length), "adapter_numbers": shape.adapter_parameters,
     }  # fmt: skip
     found = replace(MACHINE, available=int(gigabytes * GB), **changes)
-    verdicts = uses.judge(shape, settings, RUNTIME, found.available, probes, heads)
+    verdicts = judge(shape, settings, RUNTIME, found.available, probes, heads)
     bytes_of = {"float32": 4 * shape.parameters, "bfloat16": 2 * shape.parameters} | sizes(shape.blocks)
     return verdicts, advise(found, DISK, shape, settings, bytes_of, verdicts, probes, 20e9, local=True), shape
 
 
 def test_a_large_machine_does_it_all_in_the_quicker_dtype():
     verdicts, advice, shape = judged(60)
-    assert {name: use.best.dtype for name, use in verdicts.items()} == {
+    assert {name: capability.best.dtype for name, capability in verdicts.items()} == {
         "generate": "", "run": "bfloat16", "refine": "bfloat16",
     }  # fmt: skip
     assert not verdicts["refine"].best.checkpointing
@@ -229,7 +229,7 @@ def test_a_laptop_of_8_gb_generates_and_is_sent_to_llama_cpp():
     (smaller,) = [line for line in advice if line.startswith("Refine:")]
     most = float(re.search(r"up to about ([\d.]+) billion", smaller)[1]) * GB
     # A base of that size has everything in proportion; it fits, one that is a third larger does not.
-    least = min(verdicts["refine"].ways, key=lambda way: way.needed)
+    least = min(verdicts["refine"].modes, key=lambda mode: mode.needed)
     for share, fits in ((most / shape.parameters, True), (1.33 * most / shape.parameters, False)):
         assert (RUNTIME + (least.needed - RUNTIME) * share <= 7.1 * GB) is fits
 
@@ -247,7 +247,7 @@ def test_rows_that_fit_are_the_longest_that_do():
     (line,) = [line for line in advice if "rows of at most" in line]
     most = int(re.search(r"at most (\d+) tokens", line)[1])
     found = judged(60, length=4096)[0]["refine"]
-    kept = next(way for way in found.ways if way.dtype == "bfloat16" and way.checkpointing)
+    kept = next(mode for mode in found.modes if mode.dtype == "bfloat16" and mode.checkpointing)
     other = kept.needed - kept.parts["activations"] - kept.parts["logits"] - kept.parts["heap"]
     each = (kept.needed - other) / 4096
     assert other + most * each <= 18 * GB < other + (most + 32) * each
@@ -262,7 +262,7 @@ def test_a_large_batch_is_taken_row_by_row():
 
 def test_fewer_layers_are_proposed_where_they_are_enough():
     full = judged(60)[0]["refine"]
-    least = min(way.needed for way in full.ways)
+    least = min(mode.needed for mode in full.modes)
     advice = judged((least - 0.3 * GB) / GB, memory=int(least - 0.3 * GB))[1]
     assert any("an adapter on q_proj, v_proj alone" in line for line in advice)
     advice = judged((least - 2 * GB) / GB, memory=int(least - 2 * GB))[1]
@@ -294,8 +294,8 @@ def test_a_slow_pace_is_held_against_llama_cpp():
     shape = outline(mistral_7b(), "m", None, ("all-linear",), 16)
     assert judged(60)[1] == []  # 0.33 s a token, and llama.cpp at best 0.22 s
     verdicts = judged(60)[0]
-    way = replace(verdicts["run"].best, seconds={"token": 2.0, "prompt": 1.0})
-    verdicts = verdicts | {"run": replace(verdicts["run"], best=way)}
+    mode = replace(verdicts["run"].best, seconds={"token": 2.0, "prompt": 1.0})
+    verdicts = verdicts | {"run": replace(verdicts["run"], best=mode)}
     bytes_of = {"float32": 0, "bfloat16": 0} | sizes(shape.blocks)
     said = advise(MACHINE, DISK, shape, {"length": 512}, bytes_of, verdicts, {}, 20e9, local=True)
     assert len(said) == 1
@@ -304,26 +304,26 @@ def test_a_slow_pace_is_held_against_llama_cpp():
 
 def test_memory_is_added_up_from_its_parts():
     shape = outline(mistral_7b(), "m", None, ("all-linear",), 16)
-    found = need.to_run(shape, "bfloat16", 1000, RUNTIME, None)
+    found = memory.to_run(shape, "bfloat16", 1000, RUNTIME, None)
     assert found.total == sum(found.parts.values())
     assert found.parts["weights"] == 2 * 7_241_732_096
     assert found.parts["cache"] == 1000 * 131_072  # 2 · 32 layers · 8 heads · 128 numbers · 2 bytes
-    window = need.to_run(replace(shape, window=100), "float32", 1000, RUNTIME, None)
+    window = memory.to_run(replace(shape, window=100), "float32", 1000, RUNTIME, None)
     assert window.parts["cache"] == 100 * 262_144
-    assert need.to_run(shape, "float32", 1000, RUNTIME, None).parts["weights"] == 2 * found.parts["weights"]
-    step = need.to_refine(shape, "bfloat16", 2, 400, RUNTIME, None, checkpointing=False)
+    assert memory.to_run(shape, "float32", 1000, RUNTIME, None).parts["weights"] == 2 * found.parts["weights"]
+    step = memory.to_refine(shape, "bfloat16", 2, 400, RUNTIME, None, checkpointing=False)
     assert step.parts["adapter"] == 20 * 41_943_040
     assert step.parts["logits"] == 200 * 32_000 * 16
-    again = need.to_refine(shape, "bfloat16", 2, 400, RUNTIME, None, checkpointing=True)
+    again = memory.to_refine(shape, "bfloat16", 2, 400, RUNTIME, None, checkpointing=True)
     assert again.parts["activations"] < step.parts["activations"] / 8
     assert again.total < step.total
 
 
 def test_mixing_takes_no_more_than_its_adapters():
     shape = outline(mistral_7b(), "m", None, ("q_proj", "k_proj", "v_proj"), 16)
-    few = need.to_mix(shape, 3, shape.adapter_parameters).total
+    few = memory.to_mix(shape, 3, shape.adapter_parameters).total
     assert few < 1 * GB
-    all_of_them = need.to_mix(shape, 502, shape.adapter_parameters).total
+    all_of_them = memory.to_mix(shape, 502, shape.adapter_parameters).total
     assert all_of_them < 1.5 * GB < 502 * 4 * shape.adapter_parameters  # never all at once
 
 

@@ -17,7 +17,7 @@ pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 LENGTH = 128
-#: A forecast may be off by this factor, either way.
+#: A forecast may be off by this factor, either mode.
 TIME, MEMORY = 1.5, 1.2
 #: Other programs may have the processor while one of the two is measured: so often it is tried.
 TRIES = 4
@@ -36,9 +36,9 @@ def base(tmp_path_factory) -> Path:
 
 def forecast(base: Path, dtype: str, checkpointing: bool) -> dict[str, float]:
     report = examine(base, rank=16, targets=("all-linear",), length=LENGTH)
-    run = next(way for way in report.uses["run"].ways if way.dtype == dtype)
-    ways = report.uses["refine"].ways
-    refine = next(way for way in ways if (way.dtype, way.checkpointing) == (dtype, checkpointing))
+    run = next(mode for mode in report.capabilities["run"].modes if mode.dtype == dtype)
+    modes = report.capabilities["refine"].modes
+    refine = next(mode for mode in modes if (mode.dtype, mode.checkpointing) == (dtype, checkpointing))
     return {**run.seconds, **refine.seconds, "run": run.needed, "refine": refine.needed}
 
 
