@@ -75,3 +75,13 @@ def violations(errors: list[str], heading: str, remedy: str = "") -> str:
     if len(errors) > 20:
         lines.append(f"  - ... and {len(errors) - 20} more")
     return "\n".join([heading, *lines, *([remedy] if remedy else [])])
+
+
+def told(error: Exception) -> str:
+    """Return what a user is told of an error, in the terminal and in the page alike."""
+    if isinstance(error, LorametaError | OSError):
+        return f"lorameta: {error}"
+    return (
+        f"lorameta: unexpected {type(error).__name__}: {error}\n"
+        "This is a fault of lorameta, not yours. Run it again with --debug to see where, and please report it."
+    )

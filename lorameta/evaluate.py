@@ -14,6 +14,7 @@ from lorameta.adapter import Adapter
 from lorameta.base_model.batch import answer_losses, by_length, collate, encode_example
 from lorameta.data import Example
 from lorameta.errors import MissingExtraError, UsageError
+from lorameta.intervals import bootstrap, wilson
 
 MAX_NEW_TOKENS = 32
 
@@ -33,6 +34,8 @@ class Scores:
         Mean negative log-likelihood in nats of a token of the first reference (its end token included).
     predictions : list of str
         In the order of the rows.
+    by_row : dict of str to list of float
+        ``exact_match`` and ``rouge_l`` of each row, ``loss``, the sum over the tokens of its reference, and ``tokens``.
     """
 
     rows: int
@@ -40,13 +43,26 @@ class Scores:
     rouge_l: float
     loss: float
     predictions: list[str] = field(repr=False)
+    by_row: dict[str, list[float]] = field(default_factory=dict, repr=False)
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % intervals over the rows: Wilson's of the exact match, the bootstrap's of ROUGE-L and loss."""
+        if not self.by_row:
+            return {}
+        found = {"exact_match": wilson(round(sum(self.by_row["exact_match"])), self.rows)}
+        found["rouge_l"] = bootstrap(self.by_row["rouge_l"])
+        if sum(self.by_row["tokens"]):
+            found["loss"] = bootstrap(self.by_row["loss"], self.by_row["tokens"])
+        return found
 
     def as_dict(self, *, predictions: bool = False) -> dict[str, Any]:
-        """The numbers, rounded to five places, with the predictions if asked for."""
+        """The numbers with their intervals, rounded to five places, and the predictions if asked for."""
         values = {k: round(v, 5) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        del values["by_row"]
         if not predictions:
             del values["predictions"]
-        return values
+        intervals = {name: [round(low, 5), round(high, 5)] for name, (low, high) in self.intervals().items()}
+        return values | ({"intervals": intervals} if intervals else {})
 
 
 def text_scores(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, list[float]]:
@@ -161,10 +177,12 @@ class Scorer:
             raise UsageError(f"{unlabelled} of {len(examples)} rows have no output to compare with")
         with torch.inference_mode(), Attached(self, adapter) as model:
             predictions = self._generate(model, examples, progress)
-            loss = self._loss(model, examples)
+            losses, tokens = self._losses(model, examples)
         found = text_scores(predictions, [example.outputs for example in examples])
         count = len(examples)
-        return Scores(count, sum(found["exact_match"]) / count, sum(found["rouge_l"]) / count, loss, predictions)
+        loss = sum(losses) / sum(tokens) if sum(tokens) else math.nan
+        exact, rouge = (sum(found[name]) / count for name in ("exact_match", "rouge_l"))
+        return Scores(count, exact, rouge, loss, predictions, {**found, "loss": losses, "tokens": tokens})
 
     def generate(self, prompts: Sequence[str], adapter: Adapter | str | PathLike[str] | None = None) -> list[str]:
         """Greedy answers to bare prompts, in their order."""
@@ -208,13 +226,17 @@ class Scorer:
                 progress(len(batch))
         return predictions
 
-    def _loss(self, model: Any, examples: Sequence[Example]) -> float:
+    def _losses(self, model: Any, examples: Sequence[Example]) -> tuple[list[float], list[float]]:
+        """Sum of the losses of a row's answer tokens, and their number, row by row."""
         encoded = [encode_example(self.tokenizer, example) for example in examples]
-        total, tokens = 0.0, 0
+        sums, tokens = [0.0] * len(encoded), [0.0] * len(encoded)
         for batch in by_length([len(example.ids) for example in encoded], self.batch_size):
-            losses = answer_losses(model, *collate([encoded[i] for i in batch], self.tokenizer.pad_token_id))
-            total, tokens = total + losses.sum().item(), tokens + losses.numel()
-        return total / tokens if tokens else math.nan
+            ids, attention, answers = collate([encoded[i] for i in batch], self.tokenizer.pad_token_id)
+            counts = answers[:, 1:].sum(1).tolist()
+            losses = answer_losses(model, ids, attention, answers).split(counts)
+            for index, count, row in zip(batch, counts, losses, strict=True):
+                sums[index], tokens[index] = row.double().sum().item(), float(count)
+        return sums, tokens
 
 
 class Attached:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lorameta.cli import ask, bank, common, doctor, evaluate, explain, export, finetune, generate, push, refine
+from lorameta.cli import ask, bank, common, doctor, evaluate, explain, export, finetune, generate, push, refine, ui
 
 app = typer.Typer(
     name="lorameta",
@@ -26,6 +26,7 @@ app.command("ask")(ask.ask)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("push")(push.push)
+app.command("ui")(ui.ui)
 app.command("doctor")(doctor.doctor)
 app.add_typer(bank.app, name="bank")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorameta.errors import LorametaError, LorametaWarning, printable
+from lorameta.errors import LorametaError, LorametaWarning, printable, told
 
 if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
@@ -194,15 +194,5 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 def fail(error: Exception) -> int:
     """Print an error without its traceback and return the exit code."""
-    if isinstance(error, LorametaError):
-        typer.echo(f"lorameta: {error}", err=True)
-        return error.exit_code
-    if isinstance(error, OSError):
-        typer.echo(f"lorameta: {error}", err=True)
-        return 1
-    typer.echo(
-        f"lorameta: unexpected {type(error).__name__}: {error}\n"
-        "This is a fault of lorameta, not yours. Run it again with --debug to see where, and please report it.",
-        err=True,
-    )
-    return 1
+    typer.echo(told(error), err=True)
+    return error.exit_code if isinstance(error, LorametaError) else 1

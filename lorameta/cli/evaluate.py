@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorameta.cli import common
+from lorameta.cli import common, html
 from lorameta.cli.progress import counting, waiting
 from lorameta.errors import BankError, UsageError, violations
 
@@ -31,18 +31,27 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Score the first N rows only.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Rows that are answered at once.")] = 32,
     max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Longest answer.")] = 32,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", metavar="FILE.jsonl", help="Write a line for each row: prompt, answers, scores."),
+    ] = None,
     input_column: common.InputColumn = None,
     output_column: common.OutputColumn = None,
     encoding: common.Encoding = "utf-8",
+    html_file: html.File = None,
     as_json: common.AsJson = False,
     offline: common.Offline = False,
     debug: common.Debug = False,
 ) -> None:
     """Score the base model and adapters on labelled rows, side by side.
 
-    Exact match, ROUGE-L and loss a token, on rows that no adapter should have been made from. The nearest adapter
-    of --baselines is the one nearest to DATA itself.
+    Exact match, ROUGE-L and loss per token, each with a 95 % interval, on rows that no adapter should have been made
+    from; some wrong and some right answers of the last adapter. The nearest adapter of --baselines is the one nearest
+    to DATA itself.
     """
+    meter = html.start(html_file)
+    if predictions is not None and predictions.is_dir():
+        raise UsageError(f"{predictions} is a directory; name a file for the predictions")
     from lorameta.data import load_examples
 
     examples = load_examples(data, input_column=input_column, output_column=output_column, encoding=encoding)
@@ -59,26 +68,56 @@ def evaluate(
     chosen = examples[:limit]
     with counting("scoring", len(chosen) * len(candidates), "rows") as progress:
         scores = {name: scorer.score(chosen, one, progress=progress) for name, one in candidates.items()}
+    from lorameta.report import answers as told
+
+    rows = told.answers(chosen, scores)
+    confusion = {name: told.confusion(chosen, score.predictions) for name, score in scores.items()}
+    report = {
+        "data": str(data),
+        "base_model": opened.base_model,
+        "rows": len(chosen),
+        "scores": {name: score.as_dict() for name, score in scores.items()},
+        **notes,
+        "confusion": {name: found for name, found in confusion.items() if found},
+        "answers": rows,
+        "total_seconds": common.elapsed(),
+        "peak_memory_mb": common.peak_memory(),
+    }
+    if predictions is not None:
+        _write(predictions, rows)
+    report = html.write("evaluate", html_file, report, meter)
     if as_json:
-        common.print_json(
-            {
-                "data": str(data),
-                "base_model": opened.base_model,
-                "scores": {name: score.as_dict() for name, score in scores.items()},
-                **notes,
-                "total_seconds": common.elapsed(),
-                "peak_memory_mb": common.peak_memory(),
-            }
-        )
+        common.print_json(report)
         return
 
     from lorameta.report.scores import scores_table
 
+    shown = _shown(candidates)[-1]
     typer.echo(f"Scored {len(chosen)} of {len(examples)} rows of {data} on the base of the bank {opened.name}.")
     typer.echo(f"\n{scores_table(scores)}\n")
+    if found := report["confusion"].get(shown):
+        typer.echo(f"Answers of {shown} by the label that was wanted:\n{told.confusion_table(found)}\n")
+    typer.echo(f"Some answers of {shown} (--predictions FILE.jsonl has them all):")
+    typer.echo(f"{told.answers_text(rows, chosen, shown)}\n")
     if notes:
         typer.echo(f"nearest adapter: {notes['nearest']}, the one nearest to these {len(examples)} rows")
     typer.echo(f"Time {common.elapsed():.1f} s, peak memory {common.peak_memory()} MB")
+    html.written(html_file)
+
+
+def _shown(candidates: Mapping[str, Adapter | None]) -> list[str]:
+    """The models, the one whose answers are shown last: the last adapter that was given, else the base."""
+    given = [name for name in candidates if name not in ("base", "nearest adapter", "uniform average")]
+    return ["base", *given]
+
+
+def _write(file: Path, rows: list[dict[str, Any]]) -> None:
+    import json
+
+    from lorameta.files.atomic import write_file
+
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_file(file, "".join(lines).encode("utf-8", "replace"))
 
 
 def _read(directories: list[Path], bank: AdapterBank) -> dict[str, Adapter | None]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lorameta.cli import common, operators
+from lorameta.cli import common, html, operators
 
 
 @operators.with_operators
@@ -20,6 +20,7 @@ def explain(
     output_column: common.OutputColumn = None,
     encoding: common.Encoding = "utf-8",
     show: Annotated[int, typer.Option(min=1, metavar="N", help="Adapters to list.")] = 20,
+    html_file: html.File = None,
     as_json: common.AsJson = False,
     offline: common.Offline = False,
     debug: common.Debug = False,
@@ -28,6 +29,7 @@ def explain(
 
     Nothing is written. Options that are left out take the values that measured best; what was used is printed.
     """
+    meter = html.start(html_file)
     chosen = common.given(distance=distance) | weighing
     columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
     with operators.progress("comparing") as progress:
@@ -43,8 +45,15 @@ def explain(
             **chosen,
         )
     report = mixture.report() | {"bank": opened.name, "forecast": mixture.forecast(opened, COMBINER)}
+    facts: dict[str, Any] = {"data": str(data), **report, "seconds": common.elapsed()}
+    if html_file is not None:
+        from lorameta.report.html.bank_map import bank_map
+
+        facts |= {"map": bank_map(report, opened), "peak_memory_mb": common.peak_memory()}
+        facts["sources"] = {name: opened.records[name].provenance() for name in report["weights"]}
+        facts = html.write("explain", html_file, facts, meter)
     if as_json:
-        common.print_json({"data": str(data), **report, "seconds": common.elapsed()})
+        common.print_json(facts)
         return
 
     from lorameta.report.mixture import aligned, compared, mixture_lines, weights_table
@@ -56,3 +65,4 @@ def explain(
     typer.echo(aligned([*mixture_lines(report), ("Time", f"{common.elapsed():.1f} s")]))
     options = common.flags(bank=bank, **operators.flags(chosen), **columns)
     typer.echo(f"\nTo make the adapter:\n    lorameta generate {common.quoted(data)} -o my-adapter{options}")
+    html.written(html_file)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lorameta.cli import common, training
+from lorameta.cli import common, html, training
 from lorameta.cli.options import options_of
 from lorameta.cli.progress import waiting
 from lorameta.training.options import RefineSettings
@@ -32,6 +32,7 @@ def finetune(
     output_column: common.OutputColumn = None,
     encoding: common.Encoding = "utf-8",
     force: training.Force = False,
+    html_file: html.File = None,
     as_json: common.AsJson = False,
     offline: common.Offline = False,
     debug: common.Debug = False,
@@ -40,6 +41,7 @@ def finetune(
 
     The best state is the one with the lowest loss on rows that are held out.
     """
+    meter = html.start(html_file)
     training.check_output(output, force)
     with ExitStack() as stack:
         with waiting("preparing"):
@@ -53,4 +55,13 @@ def finetune(
                 )
             )  # fmt: skip
         facts = {"data": str(data), "base_model": base}
-        training.carry_out(job, output, dry_run=dry_run, as_json=as_json, facts=facts)
+        training.carry_out(
+            job,
+            output,
+            dry_run=dry_run,
+            as_json=as_json,
+            facts=facts,
+            verb="finetune",
+            html_file=html_file,
+            meter=meter,
+        )

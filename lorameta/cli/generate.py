@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorameta.cli import common, operators, training
+from lorameta.cli import common, html, operators, training
 from lorameta.cli.options import options_of
+from lorameta.cli.progress import waiting
 from lorameta.errors import LorametaWarning
 from lorameta.training.options import RefineSettings
 
@@ -53,6 +54,7 @@ def generate(
     output_column: common.OutputColumn = None,
     encoding: common.Encoding = "utf-8",
     force: Annotated[bool, typer.Option("--force", help="Replace the adapter that DIR holds already.")] = False,
+    html_file: html.File = None,
     as_json: common.AsJson = False,
     offline: common.Offline = False,
     debug: common.Debug = False,
@@ -64,6 +66,7 @@ def generate(
     out take the values that measured best; what was used is printed.
     """
     training.check_output(output, force)
+    meter = html.start(html_file)
     columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
     with operators.progress("generating") as progress:
         from lorameta.adapter.card import card, conflicts
@@ -87,12 +90,20 @@ def generate(
         training.forget(output)
     for sentence in conflicts(adapter.report):
         warnings.warn(f"licences: {sentence}", LorametaWarning, stacklevel=1)
+    report = {"data": str(data), "adapter": str(output), "base_model": adapter.base_model, **adapter.report}
+    if html_file is not None:
+        with waiting("asking the base and the adapter"):
+            from lorameta.report.html.bank_map import bank_map
+
+            report |= {"map": bank_map(report, opened), **html.side_by_side(adapter, opened, data, columns)}
+    report |= {"total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()}
+    report = html.write("generate", html_file, report, meter)
     if as_json:
-        report = {"data": str(data), "adapter": str(output), "base_model": adapter.base_model, **adapter.report}
-        common.print_json(report | {"total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()})
+        common.print_json(report)
         return
     families = {name: record.family for name, record in opened.records.items()}
     _print(data, output, adapter, families, common.flags(bank=bank, **columns))
+    html.written(html_file)
 
 
 def _run() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lorameta.cli import common, training
+from lorameta.cli import common, html, training
 from lorameta.cli.options import options_of
 from lorameta.cli.progress import waiting
 from lorameta.training.options import RefineSettings
@@ -35,6 +35,7 @@ def refine(
     output_column: common.OutputColumn = None,
     encoding: common.Encoding = "utf-8",
     force: training.Force = False,
+    html_file: html.File = None,
     as_json: common.AsJson = False,
     offline: common.Offline = False,
     debug: common.Debug = False,
@@ -44,6 +45,7 @@ def refine(
     The best state is the one with the lowest loss on rows that are held out, the given adapter included: the result is
     never worse there. ADAPTER itself is not changed.
     """
+    meter = html.start(html_file)
     training.check_output(output, force, adapter)
     with ExitStack() as stack:
         with waiting("preparing"):
@@ -59,4 +61,6 @@ def refine(
                 )
             )  # fmt: skip
         facts = {"data": str(data), "start": str(adapter), "base_model": start.base_model}
-        training.carry_out(job, output, dry_run=dry_run, as_json=as_json, facts=facts)
+        training.carry_out(
+            job, output, dry_run=dry_run, as_json=as_json, facts=facts, verb="refine", html_file=html_file, meter=meter
+        )

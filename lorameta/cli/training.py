@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorameta.cli import common
+from lorameta.cli import common, html
 from lorameta.errors import UsageError
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
+    from lorameta.machine.energy import EnergyMeter
     from lorameta.training import Progress, RefineSettings
     from lorameta.training.job import PreparedTraining
     from lorameta.training.plan import TrainingPlan
@@ -66,7 +67,16 @@ def state_of(output: Path) -> Path:
 
 
 def carry_out(
-    job: PreparedTraining, output: Path, *, dry_run: bool, as_json: bool, facts: dict[str, Any], options: str = ""
+    job: PreparedTraining,
+    output: Path,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    facts: dict[str, Any],
+    options: str = "",
+    verb: str,
+    html_file: Path | None = None,
+    meter: EnergyMeter | None = None,
 ) -> None:
     """Show the plan, train, write the adapter, print what came of it.
 
@@ -76,6 +86,10 @@ def carry_out(
         What ``--json`` says beside plan and result.
     options : str
         Of ``lorameta evaluate`` in the hint on what to do next.
+    verb : str
+        What the report calls the run.
+    html_file, meter
+        See :mod:`lorameta.cli.html`.
     """
     if not as_json:
         typer.echo(described(job.plan), err=not dry_run)
@@ -88,13 +102,16 @@ def carry_out(
     write(adapter, output)
     job.forget()
     about = adapter.report["refinement"]
+    found = facts | {"adapter": str(output), "plan": job.plan.as_dict(), "refinement": about} | _costs()
+    found = html.write(verb, html_file, found, meter)
     if as_json:
-        common.print_json(facts | {"adapter": str(output), "plan": job.plan.as_dict(), "refinement": about} | _costs())
+        common.print_json(found)
     else:
         typer.echo(summary(about))
         typer.echo(f"Adapter       {output}  (rank {adapter.rank}, {adapter.num_parameters:,} parameters)")
         typer.echo(f"\nNext, score it on rows that it has not seen:\n    lorameta evaluate TEST.jsonl --adapter "
                    f"{common.quoted(output)}{options}")  # fmt: skip
+        html.written(html_file)
     if about["diverged"]:
         typer.echo(
             f"lorameta: the training diverged at {about['diverged']}; a smaller --learning-rate than "

@@ -90,6 +90,12 @@ class PromptTemplate:
             return text
         return f"{self.prefix}{text.strip()}{self.suffix}"
 
+    def bare(self, prompt: str) -> str:
+        """Return the input within a prompt; the prompt itself where it does not have the form of the template."""
+        if len(prompt) < len(self.prefix) + len(self.suffix) or self.render(prompt) != prompt:
+            return prompt
+        return prompt[len(self.prefix) : len(prompt) - len(self.suffix)]
+
 
 def _whole_lines(shared: str) -> str:
     """Return `shared` up to its last line break and the label behind that, if it is one."""

@@ -11,7 +11,7 @@ from typing import Any
 from lorameta.adapter import Adapter
 from lorameta.base_model.load import Base
 from lorameta.base_model.locate import local_base
-from lorameta.data import Dataset, load_examples
+from lorameta.data import Dataset, PromptTemplate, load_examples
 from lorameta.data.split import Parts
 from lorameta.errors import DataError, UsageError
 from lorameta.training.job import PreparedTraining, prepare
@@ -165,4 +165,5 @@ def prepared(
         parts, where, wanted, start=start, revision=revision, said=said, checkpoint=checkpoint, fresh=fresh, log=log,
         progress=progress,
     ) as job:  # fmt: skip
+        job.prompt = PromptTemplate.of(parts.train).as_dict()
         yield job

@@ -42,6 +42,8 @@ class PreparedTraining:
     plan : TrainingPlan
     frozen : mapping of str to LoraPair
         Modules of the start that are not trained and stay.
+    prompt : dict or None
+        The template of the rows, :meth:`lorameta.data.PromptTemplate.as_dict`, for the adapter's report.
     """
 
     plan: TrainingPlan
@@ -57,6 +59,7 @@ class PreparedTraining:
     frozen: Mapping[str, LoraPair] = field(default_factory=dict)
     _prefix: Prefix | None = None
     _log: Log = field(default_factory=lambda: Log(None))
+    prompt: dict[str, Any] | None = None
 
     def run(
         self,
@@ -126,9 +129,10 @@ class PreparedTraining:
             modules: Mapping[str, Any] = start.modules  # the very numbers that were given
         else:
             modules = {**self.frozen, **pairs_of(loop.engine.parameters, self._settings)}
+        about_rows = {} if self.prompt is None else {"prompt": self.prompt}
         if start is None:
-            return Adapter(modules, *self._said, report={"refinement": about})
-        return replace(start, modules=modules, report=start.report | {"refinement": about})
+            return Adapter(modules, *self._said, report={**about_rows, "refinement": about})
+        return replace(start, modules=modules, report=start.report | about_rows | {"refinement": about})
 
     def forget(self) -> None:
         """Remove the checkpoints: the result is safe."""

@@ -1,0 +1,206 @@
+"""What one visitor of the page does, by the public functions of the package; nothing here knows of the page."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorameta.data import Example, PromptTemplate, load_examples
+from lorameta.data.preview import preview
+from lorameta.errors import DataError, LorametaError, UsageError
+from lorameta.operator.progress import Progress
+
+if TYPE_CHECKING:
+    from lorameta.adapter import Adapter
+    from lorameta.ask import Answerer
+    from lorameta.bank import AdapterBank
+    from lorameta.mixing.mixture import Mixture
+
+#: Seconds between two looks at a work in progress.
+PAUSE = 0.2
+
+
+class Cancelled(LorametaError):
+    """The user asked to stop."""
+
+
+class Work:
+    """The state of one visitor: rows, the comparison, the adapter, and a folder that goes when the visitor does.
+
+    Parameters
+    ----------
+    bank : AdapterBank
+    """
+
+    def __init__(self, bank: AdapterBank) -> None:
+        self.bank = bank
+        self.folder = Path(tempfile.mkdtemp(prefix="lorameta-ui-"))
+        self.path: Path | None = None
+        self.name = ""
+        self.columns: dict[str, Any] = {}
+        self.examples: list[Example] = []
+        self.adapter: Adapter | None = None
+        self.report: dict[str, Any] = {}
+        self._answerer: Answerer | None = None
+        self._stop = threading.Event()
+
+    def close(self) -> None:
+        """Stop, and remove the folder."""
+        self._stop.set()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def take(self, file: str | None, pasted: str) -> tuple[list[str], list[list[str]]]:
+        """Take a file or pasted rows and return their columns and first rows."""
+        self.path, self.examples = None, []
+        if file:
+            path = Path(file)
+        elif pasted.strip():
+            path = self.folder / f"pasted{_ending(pasted)}"
+            path.write_text(pasted, encoding="utf-8")
+        else:
+            raise UsageError("there are no rows: drop a file, or paste some")
+        found = preview(path)
+        self.path, self.name = path, path.name
+        return found
+
+    def read(self, input_column: str | None, output_column: str | None) -> list[Example]:
+        """Read the rows with the chosen columns; None is what the names of the columns say."""
+        if self.path is None:
+            raise UsageError("there are no rows yet: drop a file, or paste some")
+        columns = {"input_column": input_column, "output_column": output_column}
+        try:
+            self.examples = load_examples(self.path, require_output=False, **columns)
+        except DataError as error:  # the place of an upload says nothing to people
+            raise DataError(str(error).replace(str(self.path), self.name)) from None
+        return self.examples
+
+    @property
+    def template(self) -> PromptTemplate:
+        """What the prompts of the rows have in common."""
+        return PromptTemplate.of(self.examples)
+
+    def compare(self, **weighing: Any) -> dict[str, Any]:
+        """Return what an adapter would be mixed from, with its place on the map and the gain to expect."""
+        from lorameta.generate import COMBINER, mix
+        from lorameta.report.html.bank_map import bank_map
+
+        self._need_rows()
+        mixture: Mixture = mix(self.examples, bank=self.bank, **weighing)
+        report = {"data": self.name, **mixture.report(), "bank": self.bank.name}
+        return report | {"forecast": mixture.forecast(self.bank, COMBINER), "map": bank_map(report, self.bank)}
+
+    def generate(self, **options: Any) -> Iterator[str]:
+        """Make the adapter in a thread of its own; yield what it is doing, until it is done or cancelled."""
+        from lorameta.generate import generate_adapter
+        from lorameta.report.html.bank_map import bank_map
+
+        self._need_rows()
+        self._stop.clear()
+        heard = _Heard(self._stop)
+        outcome: dict[str, Any] = {}
+
+        def work() -> None:
+            try:
+                made = generate_adapter(self.examples, bank=self.bank, progress=heard, **options)
+                heard.start("placing the dataset on the map")
+                outcome["map"] = bank_map(made.report, self.bank)
+                heard()
+                outcome["adapter"] = made
+            except Exception as error:
+                outcome["error"] = error
+
+        begin = time.perf_counter()
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(PAUSE)
+            if self._stop.is_set():
+                raise Cancelled("cancelled; no adapter was made")
+            if thread.is_alive():
+                yield f"{heard.doing} ({time.perf_counter() - begin:.0f} s)"
+        if error := outcome.get("error"):
+            raise error
+        self.adapter, self._answerer = outcome["adapter"], None
+        self.report = {"data": self.name, "base_model": outcome["adapter"].base_model, **outcome["adapter"].report}
+        self.report |= {"map": outcome["map"], "total_seconds": round(time.perf_counter() - begin, 2)}
+
+    def cancel(self) -> None:
+        """Ask the generation to stop; what it makes from now on is thrown away."""
+        self._stop.set()
+
+    def save(self) -> dict[str, Path | LorametaError]:
+        """Write the PEFT directory as a zip, the GGUF and the report; what cannot be written says why."""
+        from lorameta.export import export
+        from lorameta.report.html import html_report
+
+        adapter = self._need_adapter()
+        place = self.folder / "downloads"
+        shutil.rmtree(place, ignore_errors=True)
+        directory = adapter.save_pretrained(place / "adapter")
+        found: dict[str, Path | LorametaError] = {
+            "peft": Path(shutil.make_archive(str(place / "adapter"), "zip", place, "adapter"))
+        }
+        try:
+            options = {"base": self.bank.base_model}
+            found["gguf"] = export(directory, place / "adapter.gguf", format="gguf", **options).path
+        except LorametaError as error:
+            found["gguf"] = error
+        page = place / "report.html"
+        page.write_text(html_report("generate", self.report), encoding="utf-8", errors="replace")
+        return found | {"report": page}
+
+    def ask(self, text: str, *, with_adapter: bool, on_text: Callable[[str], object]) -> str:
+        """Answer with the base or the adapter; the base stays in memory for the next question."""
+        from lorameta.ask import Answerer
+
+        adapter = self._need_adapter()
+        if not text.strip():
+            raise UsageError("the question is empty")
+        if self._answerer is None:
+            self._answerer = Answerer(adapter, base=self.bank.base_model, revision=self.bank.base_revision)
+        return self._answerer.answer(text, with_adapter=with_adapter, on_text=on_text)
+
+    def _need_rows(self) -> None:
+        if not self.examples:
+            raise UsageError("there are no rows yet: drop a file, or paste some, and read them")
+
+    def _need_adapter(self) -> Adapter:
+        if self.adapter is None:
+            raise UsageError("there is no adapter yet: generate one first")
+        return self.adapter
+
+
+class _Heard(Progress):
+    """Progress that is looked at from another thread, and that ends the work when it is to stop."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        super().__init__()
+        self.stop, self.doing = stop, "comparing with the bank and mixing"
+        self._what, self._total, self._done = "", None, 0
+
+    def __call__(self, done: int = 1) -> None:
+        self._done += done
+        if self.stop.is_set():
+            raise Cancelled("cancelled; no adapter was made")
+        if self._what:
+            self.doing = f"{self._what}, {self._done}" + (f" of {self._total}" if self._total else "")
+
+    def start(self, doing: str, total: int | None = None) -> None:
+        self._what, self._total, self._done, self.doing = doing, total, 0, doing
+        if self.stop.is_set():
+            raise Cancelled("cancelled; no adapter was made")
+
+
+def _ending(text: str) -> str:
+    """The ending of a file with these rows: pasted text has no name."""
+    start = text.lstrip()
+    if start.startswith("["):
+        return ".json"
+    if start.startswith("{"):
+        return ".jsonl"
+    return ".tsv" if "\t" in start.partition("\n")[0] else ".csv"
