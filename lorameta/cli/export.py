@@ -28,14 +28,15 @@ def export(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="gguf: a file for llama.cpp, beside the GGUF of the base. merged: a whole model directory.",
+            help="gguf: a file for llama.cpp, beside the GGUF of the base. merged: a whole model directory. "
+            "ollama: a directory for `ollama create`.",
             show_default=False,
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="OUT", help="The file (gguf) or directory (merged).", show_default=False
+            "--output", "-o", metavar="OUT", help="The file (gguf) or directory (merged, ollama).", show_default=False
         ),
     ],
     base: Annotated[
@@ -46,12 +47,20 @@ def export(
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="f32, f16 or bf16; by default f32 for gguf, as in the base for merged."),
+        typer.Option(
+            metavar="NAME", help="f32, f16 or bf16; by default f32 for gguf and ollama, as in the base for merged."
+        ),
     ] = None,
     shard_size: Annotated[
         str | None,
         typer.Option(
             "--shard-size", metavar="SIZE", help="Largest file of weights, e.g. 4GB; by default as in the base. merged."
+        ),
+    ] = None,
+    from_model: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="What Ollama calls the base: a name of its library, or a GGUF file. ollama."
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what was exported to OUT before.")] = False,
@@ -71,9 +80,11 @@ def export(
         raise UsageError(f"unknown format {format!r}; there are {', '.join(FORMATS)}")
     if shard_size is not None and format != "merged":
         raise UsageError(f"--shard-size is for --format merged; {format} is one file")
+    if from_model is not None and format != "ollama":
+        raise UsageError("--from is for --format ollama; the base of the others is --base")
     if output.exists() and not force and (output.is_file() or any(output.iterdir())):
         raise UsageError(f"{output} is there already; name another place, or replace it with --force")
-    options = common.given(base=base, dtype=dtype, shard_size=_size(shard_size))
+    options = common.given(base=base, dtype=dtype, shard_size=_size(shard_size), from_model=from_model)
     with waiting("exporting"):
         done = write(adapter, output, format=format, **options)
     if as_json:
@@ -119,6 +130,13 @@ Run it with llama.cpp, beside the GGUF of the base:
 or in Python (pip install llama-cpp-python):
     from llama_cpp import Llama
     model = Llama("BASE.gguf", lora_path={str(done.path)!r})"""
+        )
+    elif done.format == "ollama":
+        typer.echo(
+            f"""
+Run it with Ollama (from {done.details["from"]}):
+    ollama create my-adapter -f {common.quoted(done.path / "Modelfile")}
+    ollama run my-adapter "AN INPUT\""""
         )
     else:
         typer.echo(

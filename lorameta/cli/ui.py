@@ -10,7 +10,7 @@ from lorameta.cli import common
 
 
 def ui(
-    bank: common.Bank = common.EMBEDDED,
+    bank: common.Bank = common.DEFAULT_BANK,
     port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, metavar="N", help="Of the address; the first free one from 7860 by default."),

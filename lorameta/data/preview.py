@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from itertools import islice
 
-from lorameta.data.examples import Problems
 from lorameta.data.files import read_file
+from lorameta.data.problems import Problems
 from lorameta.errors import DataError
 
 

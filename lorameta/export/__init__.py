@@ -1,4 +1,4 @@
-"""Where adapters go beside PEFT: a GGUF adapter for llama.cpp, or a whole model with the adapter merged into it."""
+"""Where adapters go beside PEFT: a GGUF adapter for llama.cpp, the same for Ollama, or a whole merged model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from lorameta.adapter import Adapter
 from lorameta.errors import UsageError
 from lorameta.export.gguf import export_gguf
 from lorameta.export.merged import export_merged
+from lorameta.export.ollama import export_ollama
 from lorameta.export.result import Exported
 
-__all__ = ["FORMATS", "Exported", "export", "export_gguf", "export_merged"]
+__all__ = ["FORMATS", "Exported", "export", "export_gguf", "export_merged", "export_ollama"]
 
 #: Format -> what writes it; each takes an adapter, a place and, by keyword, `base` and `dtype`.
-FORMATS: dict[str, Callable[..., Exported]] = {"gguf": export_gguf, "merged": export_merged}
+FORMATS: dict[str, Callable[..., Exported]] = {"gguf": export_gguf, "merged": export_merged, "ollama": export_ollama}
 
 
 def export(
@@ -27,10 +28,11 @@ def export(
     ----------
     adapter : Adapter or path of a PEFT directory
     output : path
-        A file for ``gguf``, a directory for ``merged``.
-    format : {"gguf", "merged"}
+        A file for ``gguf``, a directory for ``merged`` and ``ollama``.
+    format : {"gguf", "merged", "ollama"}
     **options
-        ``base``, ``dtype``, and what the format takes besides: see :func:`export_gguf` and :func:`export_merged`.
+        ``base``, ``dtype``, and what the format takes besides: see :func:`export_gguf`, :func:`export_merged`
+        and :func:`export_ollama`.
 
     Returns
     -------
