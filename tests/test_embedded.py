@@ -63,9 +63,10 @@ def test_the_demo_dataset_gains_from_it(bank):
     from lorameta.generate import generate_adapter
 
     train, test = (load_examples(examples.path(f"helpdesk_{part}.jsonl")) for part in ("train", "test"))
-    made = {name: generate_adapter(train, operator=name) for name in ("uniform", "trial")}
-    scores = evaluate(test, bank.base_model, {"base": None, "mine": generate_adapter(train), **made})
-    assert scores["mine"].exact_match > scores["base"].exact_match + 0.05
-    assert scores["mine"].loss < min(scores["base"].loss, scores["uniform"].loss) - 0.3
-    assert scores["trial"].exact_match > scores["mine"].exact_match
-    assert scores["trial"].loss < scores["mine"].loss - 0.3
+    made = {name: generate_adapter(train, operator=name) for name in ("uniform", "normalized", "trial", "auto")}
+    scores = evaluate(test, bank.base_model, {"base": None, **made})
+    assert scores["normalized"].exact_match > scores["base"].exact_match + 0.05
+    assert scores["normalized"].loss < min(scores["base"].loss, scores["uniform"].loss) - 0.3
+    for name in ("trial", "auto"):
+        assert scores[name].exact_match > scores["normalized"].exact_match
+        assert scores[name].loss < scores["normalized"].loss - 0.3
