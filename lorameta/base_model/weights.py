@@ -23,6 +23,9 @@ PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 #: Families whose layers are transformers' Conv1D: their weights lie transposed, and square ones would not be noticed.
 TRANSPOSED = ("gpt2", "imagegpt", "openai-gpt", "decision_transformer")
 
+#: How the embedding of the tokens is called, in one family of models or another.
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+
 
 def find_base(adapter: Adapter, base: str | os.PathLike[str] | None, *, weights: bool) -> Path:
     """The directory of the base model.
@@ -104,6 +107,7 @@ class Weights:
 
     def __init__(self, directory: Path) -> None:
         self.files: dict[str, TensorFile] = {}
+        self._copies: dict[str, str] = {}
         index = {} if (directory / WEIGHTS).is_file() else _read_index(directory)
         problems: list[str] = []
         for name in sorted(set(index.values())) or [WEIGHTS]:
@@ -126,7 +130,15 @@ class Weights:
 
     def entry(self, tensor: str) -> Entry:
         """Where a tensor lies, and its dtype and shape."""
-        return self.files[self.home[tensor]].entries[tensor]
+        return self.files[self.home[tensor]].entries[self._copies.get(tensor, tensor)]
+
+    def untie(self, tensor: str, shape: tuple[int, int]) -> bool:
+        """Let `tensor` be a copy of the embedding, to which it is tied; False if none of that shape is there."""
+        known = [name for name in self.home if name.endswith(EMBEDDINGS) and self.entry(name).shape == shape]
+        if len(known) != 1:
+            return False
+        self._copies[tensor], self.home[tensor] = known[0], self.home[known[0]]
+        return True
 
     def close(self) -> None:
         """Close the files."""
@@ -140,8 +152,21 @@ class Weights:
         self.close()
 
 
-def check_fit(adapter: Adapter, config: Mapping[str, Any], weights: Weights, directory: Path) -> None:
+def check_fit(
+    adapter: Adapter, config: Mapping[str, Any], weights: Weights, directory: Path, *, untie: bool = False
+) -> None:
     """Refuse an adapter that was not made for this base; every layer that does not fit is named.
+
+    Parameters
+    ----------
+    adapter : Adapter
+    config : mapping
+        Of the base.
+    weights : Weights
+        With `untie`, it gets a tensor for a head that is tied to the embedding and changed by the adapter.
+    directory : Path
+    untie : bool
+        Whether such a head is allowed to become a weight of its own.
 
     Raises
     ------
@@ -158,7 +183,7 @@ def check_fit(adapter: Adapter, config: Mapping[str, Any], weights: Weights, dir
         problems.append(f"the base is quantized ({method or 'see its configuration'}); give the one in full precision")
     for module, pair in adapter.modules.items():
         tensor = f"{module}.weight"
-        if tied(module, config):
+        if tied(module, config) and not (untie and weights.untie(tensor, pair.shape)):
             problems.append(f"{module} shares its weight with the embedding, which would change with it")
         elif tensor not in weights.home:
             problems.append(f"{module} is not in the base")

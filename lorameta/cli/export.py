@@ -63,6 +63,14 @@ def export(
             "--from", metavar="MODEL", help="What Ollama calls the base: a name of its library, or a GGUF file. ollama."
         ),
     ] = None,
+    base_gguf: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The base's GGUF file, for an adapter that changes a head tied to the embedding: a copy with a head "
+            "of its own is written beside OUT. gguf.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what was exported to OUT before.")] = False,
     as_json: common.AsJson = False,
     offline: common.Offline = False,
@@ -82,9 +90,13 @@ def export(
         raise UsageError(f"--shard-size is for --format merged; {format} is one file")
     if from_model is not None and format != "ollama":
         raise UsageError("--from is for --format ollama; the base of the others is --base")
+    if base_gguf is not None and format != "gguf":
+        raise UsageError("--base-gguf is for --format gguf")
     if output.exists() and not force and (output.is_file() or any(output.iterdir())):
         raise UsageError(f"{output} is there already; name another place, or replace it with --force")
-    options = common.given(base=base, dtype=dtype, shard_size=_size(shard_size), from_model=from_model)
+    options = common.given(
+        base=base, dtype=dtype, shard_size=_size(shard_size), from_model=from_model, base_gguf=base_gguf
+    )
     with waiting("exporting"):
         done = write(adapter, output, format=format, **options)
     if as_json:
@@ -123,13 +135,21 @@ def _print(done: Exported) -> None:
         )
     place = common.quoted(done.path)
     if done.format == "gguf":
+        model = done.details["model"]
+        if model is not None:
+            typer.echo(
+                "\nThe adapter changes the head, which the base ties to its embedding: llama.cpp has no tensor to add "
+                f"that to.\nSo {model} was written as well: the base with a head of its own, to be used in its place."
+            )
+        file, alone = model or "BASE.gguf", model == str(done.path)
+        lora, argument = ("", "") if alone else (f" --lora {place}", f", lora_path={str(done.path)!r}")
         typer.echo(
             f"""
-Run it with llama.cpp, beside the GGUF of the base:
-    llama-cli -m BASE.gguf --lora {place} -p "PROMPT"
+Run it with llama.cpp{"" if alone else ", beside the GGUF of the base"}:
+    llama-cli -m {common.quoted(file)}{lora} -p "PROMPT"
 or in Python (pip install llama-cpp-python):
     from llama_cpp import Llama
-    model = Llama("BASE.gguf", lora_path={str(done.path)!r})"""
+    model = Llama({file!r}{argument})"""
         )
     elif done.format == "ollama":
         typer.echo(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
 from lorameta.base_model.weights import Weights, check_fit, find_base, read_config, tied
 from lorameta.errors import BankError, LorametaError, MissingExtraError, UsageError, violations
+from lorameta.export.output_tensor import base_file, write_with_output
 from lorameta.export.result import Exported
 from lorameta.files import tensors
 from lorameta.files.atomic import fresh_file
@@ -55,8 +57,13 @@ def export_gguf(
     *,
     base: str | os.PathLike[str] | None = None,
     dtype: str = "f32",
+    base_gguf: str | os.PathLike[str] | None = None,
 ) -> Exported:
     """Write an adapter as a GGUF file for llama.cpp (``--lora``), Ollama and what is built on them.
+
+    llama.cpp cannot apply an adapter to a head that the base ties to its embedding. Where the adapter changes such a
+    head, the file holds the other layers, and a copy of the base's GGUF file with a head of its own is written beside
+    it, to be used in the base's place: :func:`lorameta.export.output_tensor.write_with_output`.
 
     Parameters
     ----------
@@ -68,11 +75,14 @@ def export_gguf(
         it, their names and shapes are compared as well.
     dtype : {"f32", "f16", "bf16"}
         What the numbers are stored as.
+    base_gguf : path, optional
+        The base as llama.cpp runs it; only needed where a tied head is changed. By default that of the package that
+        the base came from, if it did.
 
     Returns
     -------
     Exported
-        ``details``: ``architecture`` and ``alpha``.
+        ``details``: ``architecture``, ``alpha``, and ``model``, the copy of the base with a head of its own, or None.
 
     Raises
     ------
@@ -106,6 +116,12 @@ def export_gguf(
     architecture, permuted = _architecture(config, directory)
     if not config.get("quantization_config"):  # packed weights have other shapes
         _compare(adapter, config, directory)
+    head = {module: pair for module, pair in adapter.modules.items() if tied(module, config)}
+    if head:
+        base_gguf = base_file(adapter.base_model, base_gguf)
+        adapter = replace(
+            adapter, modules={name: adapter.modules[name] for name in adapter.modules if name not in head}
+        )
     names = _names(gguf, adapter, config, architecture, permuted)
     alpha, code = _alpha(adapter.modules), DTYPES[dtype]
     arrays: dict[str, np.ndarray] = {}
@@ -119,12 +135,17 @@ def export_gguf(
         arrays[f"{names[module]}.lora_a"] = A
         arrays[f"{names[module]}.lora_b"] = B if heads is None else B[row_order(B.shape[0], heads)]
     _require_finite(stored, dtype)
-    with fresh_file(target) as fresh:
-        _write(gguf, fresh, arrays, architecture, alpha, adapter, dtype)
-        _verify(gguf, fresh, arrays)
+    model = target.with_name(f"{target.stem}-base.gguf") if head and arrays else target if head else None
+    if model is not None and base_gguf is not None:
+        write_with_output(base_gguf, model, next(iter(head.values())), architecture)
+    if arrays:
+        with fresh_file(target) as fresh:
+            _write(gguf, fresh, arrays, architecture, alpha, adapter, dtype)
+            _verify(gguf, fresh, arrays)
+    details = {"architecture": architecture, "alpha": alpha, "model": None if model is None else str(model)}
     return Exported(
         target, "gguf", adapter.base_model if base is None else str(base), dtype, len(names), target.stat().st_size,
-        _rounding(adapter.modules, stored), {"architecture": architecture, "alpha": alpha},
+        _rounding(adapter.modules, stored), details,
     )  # fmt: skip
 
 
@@ -161,7 +182,7 @@ def _compare(adapter: Adapter, config: Mapping[str, Any], directory: Path) -> No
     except BankError:
         return
     with weights:
-        check_fit(adapter, config, weights, directory)
+        check_fit(adapter, config, weights, directory, untie=True)
 
 
 def _head(path: Path) -> bytes:
@@ -193,8 +214,6 @@ def _names(gguf: Any, adapter: Adapter, config: Mapping[str, Any], architecture:
         heads = _heads(module, config) if permuted else None
         if name is None:
             problems.append(f"{module} has no tensor in a GGUF of the architecture {architecture}")
-        elif tied(module, config):
-            problems.append(f"{module} shares its weight with the embedding, so that llama.cpp has no tensor for it")
         elif name in owners:
             problems.append(f"{module} and {owners[name]} would both be {name}")
         elif heads is not None and (heads < 1 or pair.shape[0] % (2 * heads)):
@@ -228,7 +247,7 @@ def _alpha(modules: Mapping[str, LoraPair]) -> float:
     alphas = {float(np.float32(pair.scaling * pair.rank)) for pair in modules.values()}
     if len(alphas) == 1 and next(iter(alphas)) != 0.0:  # llama.cpp takes 0 for "none given"
         return alphas.pop()
-    return float(max(pair.rank for pair in modules.values()))
+    return float(max((pair.rank for pair in modules.values()), default=0))
 
 
 def _require_finite(stored: Mapping[str, LoraPair], dtype: str) -> None:

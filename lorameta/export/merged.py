@@ -18,7 +18,7 @@ import numpy as np
 
 from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
-from lorameta.base_model.weights import CONFIG, INDEX, WEIGHTS, Weights, check_fit, find_base, read_config
+from lorameta.base_model.weights import CONFIG, INDEX, WEIGHTS, Weights, check_fit, find_base, read_config, tied
 from lorameta.errors import BankError, LorametaError, UsageError, violations
 from lorameta.export.result import Exported
 from lorameta.export.rounding import Rounding
@@ -62,8 +62,9 @@ def export_merged(
     Returns
     -------
     Exported
-        ``details``: ``files`` of weights, ``worst_module`` and ``worst_rounding``, and ``unchanged``, the share of the
-        changed layers' weights that the update did not move by one bit.
+        ``details``: ``files`` of weights, ``worst_module`` and ``worst_rounding``, ``unchanged``, the share of the
+        changed layers' weights that the update did not move by one bit, and ``untied``, whether the head became a
+        weight of its own, because the adapter changes it and the base ties it to the embedding.
 
     Raises
     ------
@@ -86,7 +87,9 @@ def export_merged(
     if target == directory:
         raise UsageError(f"{target} is the base itself; name another directory")
     with Weights(directory) as weights:
-        check_fit(adapter, config, weights, directory)
+        check_fit(adapter, config, weights, directory, untie=True)
+        untied = any(tied(module, config) for module in adapter.modules)
+        config = config | ({"tie_word_embeddings": False} if untied else {})
         copies = _others(directory)
         shards = _shards(weights, dtype, shard_size)
         sizes = {name: sum(_bytes(weights.entry(tensor), dtype) for tensor in shard) for name, shard in shards.items()}
@@ -103,7 +106,7 @@ def export_merged(
                 (fresh / INDEX).write_bytes(_index(shards, sum(sizes.values())))
             for name in copies:
                 shutil.copyfile(directory / name, fresh / name)
-            (fresh / CONFIG).write_bytes(_config(directory, config, dtype))
+            (fresh / CONFIG).write_bytes(_config(directory, config, dtype, untied))
             named = adapter.base_model if base is None else str(base)
             (fresh / CARD).write_bytes(_card(named, adapter, rounding, dtype, bool(card)).encode())
             if card:
@@ -111,7 +114,7 @@ def export_merged(
     size = sum((target / name).stat().st_size for name in names)
     return Exported(
         target, "merged", named, dtype or "base", len(adapter.modules), size, rounding.total(),
-        {"files": list(shards), **rounding.as_dict()},
+        {"files": list(shards), "untied": untied, **rounding.as_dict()},
     )  # fmt: skip
 
 
@@ -253,12 +256,13 @@ def _index(shards: Mapping[str, list[str]], size: int) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _config(directory: Path, config: dict[str, Any], dtype: str | None) -> bytes:
-    """``config.json`` of the base, byte for byte if the dtype stays."""
-    if dtype is None:
+def _config(directory: Path, config: dict[str, Any], dtype: str | None, untied: bool) -> bytes:
+    """``config.json`` of the base, byte for byte if the dtype and the tying of its head stay."""
+    if dtype is None and not untied:
         return (directory / CONFIG).read_bytes()
     key = "dtype" if "dtype" in config else "torch_dtype"
-    return (json.dumps(config | {key: DTYPES[dtype][1]}, indent=2, ensure_ascii=False) + "\n").encode()
+    changed = {} if dtype is None else {key: DTYPES[dtype][1]}
+    return (json.dumps(config | changed, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _adapter_card(adapter: Adapter | str | os.PathLike[str]) -> bytes:

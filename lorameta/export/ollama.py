@@ -13,7 +13,8 @@ from lorameta.export.gguf import export_gguf
 from lorameta.export.result import Exported
 from lorameta.files.atomic import fresh_directory
 
-ADAPTER, MODELFILE = "adapter.gguf", "Modelfile"
+#: The last one is written for an adapter that changes a head tied to the embedding: the base with a head of its own.
+ADAPTER, MODELFILE, MODEL = "adapter.gguf", "Modelfile", "adapter-base.gguf"
 #: Bases that Ollama's own library has, by their names on the Hub.
 LIBRARY = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": "smollm2:135m",
@@ -58,15 +59,20 @@ def export_ollama(
     source = _source(found, base, from_model)
     template = PromptTemplate.from_dict(found.report.get("prompt"))
     target = Path(output).expanduser().resolve()
-    with fresh_directory(target, {ADAPTER, MODELFILE}) as fresh:
-        done = export_gguf(found, fresh / ADAPTER, base=base, dtype=dtype)
-        (fresh / MODELFILE).write_text(modelfile(source, template), encoding="utf-8", errors="replace")
-    size = sum((target / name).stat().st_size for name in (ADAPTER, MODELFILE))
-    details = done.details | {"from": source, "template": template is not None}
+    with fresh_directory(target, {ADAPTER, MODELFILE, MODEL}) as fresh:
+        given = source if source.endswith(".gguf") else None
+        done = export_gguf(found, fresh / ADAPTER, base=base, dtype=dtype, base_gguf=given)
+        model = done.details["model"]
+        source = source if model is None else f"./{Path(model).name}"
+        text = modelfile(source, template, adapter=source != f"./{ADAPTER}")
+        (fresh / MODELFILE).write_text(text, encoding="utf-8", errors="replace")
+    size = sum(path.stat().st_size for path in target.iterdir())
+    model = None if model is None else str(target / Path(model).name)
+    details = done.details | {"from": source, "template": template is not None, "model": model}
     return replace(done, path=target, format="ollama", bytes=size, details=details)
 
 
-def modelfile(source: str, template: PromptTemplate | None) -> str:
+def modelfile(source: str, template: PromptTemplate | None, *, adapter: bool = True) -> str:
     """Return the text of a Modelfile.
 
     The template is what the rows of the adapter had in common, so that a bare input is enough; of an adapter that does
@@ -75,7 +81,8 @@ def modelfile(source: str, template: PromptTemplate | None) -> str:
     """
     known = template or PromptTemplate()
     prompt = f"{_literal(known.prefix)}{{{{ .Prompt }}}}{_literal(known.suffix)}"
-    lines = [f"FROM {source}", f"ADAPTER ./{ADAPTER}", f'TEMPLATE """{prompt}"""', "PARAMETER temperature 0"]
+    lines = [f"FROM {source}", *([f"ADAPTER ./{ADAPTER}"] if adapter else [])]
+    lines += [f'TEMPLATE """{prompt}"""', "PARAMETER temperature 0"]
     if known.one_line:  # Modelfiles know no escapes: the line break stands for itself
         lines.append('PARAMETER stop """\n"""')
     return "\n".join(lines) + "\n"

@@ -1,7 +1,8 @@
 """Training a LoRA adapter by gradient descent, on a CPU: from an adapter, from scratch, or many for a bank.
 
 `refine` and `finetune` are for one dataset: they plan, measure, keep checkpoints and a time budget. `train_adapter` is
-the plain run by epochs that `lorameta bank train` spreads over processes.
+the plain run by epochs that `lorameta bank train` spreads over processes. `fit_readout` takes no gradient step: it fits
+the end of the model on the states of one forward pass.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from lorameta.base_model.load import Base, load_base
     from lorameta.data.split import Parts, part_of, split_examples
     from lorameta.training.api import finetune, prepared, refine
+    from lorameta.training.fit import fit_readout
     from lorameta.training.options import RefineSettings
     from lorameta.training.progress import Progress
     from lorameta.training.settings import LoraTraining
@@ -26,6 +28,7 @@ __all__ = [
     "RefineSettings",
     "Trained",
     "finetune",
+    "fit_readout",
     "load_base",
     "part_of",
     "prepared",
@@ -43,6 +46,7 @@ _HOME = {
     "RefineSettings": "lorameta.training.options",
     "Trained": "lorameta.training.train",
     "finetune": "lorameta.training.api",
+    "fit_readout": "lorameta.training.fit",
     "load_base": "lorameta.base_model.load",
     "part_of": "lorameta.data.split",
     "prepared": "lorameta.training.api",

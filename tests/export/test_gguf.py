@@ -188,7 +188,6 @@ def refused(tmp_path: Path, factors: dict, kind: type[Exception] = BankError, **
 
 def test_layers_without_a_tensor_are_named_together(tmp_path, base):
     odd = {
-        "lm_head": (20, 8),  # tied here
         "model.layers.0.self_attn.rotary": (4, 8),
         "model.layers.2.self_attn.v_proj": (4, 8),  # there are two layers
         "model.layers.0.self_attn.q_proj": (6, 8),  # two heads cannot share six rows in pairs

@@ -1,0 +1,223 @@
+"""What held-out rows decide: the penalty, the rank, where the update goes, and whether there is one."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from lorameta.data import Example
+from lorameta.data.split import digest_of
+from lorameta.training.fit.solver import Scores, predict
+from lorameta.training.fit.states import AnswerStates
+
+RANKS = (4, 8, 16, 32)
+#: Up to so many rows, each is held out once, in as many fits as there are parts; of more rows one part is enough.
+CROSS = 64
+#: A smaller rank is taken where the held-out loss grows by no more than this, as a share.
+TOLERANCE = 0.02
+#: The head, alone or on top, is taken only if the held-out loss falls by more than this share of the last block's:
+#: llama.cpp has no place for an update of a head that is tied to the embedding.
+MARGIN = 0.05
+#: Answer positions that the choices are made on at most; the last fit takes all.
+POSITIONS = 2000
+
+Factors = tuple[np.ndarray, np.ndarray]
+
+
+class Fit(Protocol):
+    """What :class:`HeadFit` and :class:`BlockFit` have in common."""
+
+    @property
+    def penalties(self) -> tuple[float, ...]:
+        """Strongest first."""
+
+    def start(self) -> np.ndarray:
+        """No update."""
+
+    def solve(self, penalty: float, start: np.ndarray, deadline: float | None = None) -> np.ndarray:
+        """The coefficients at a penalty."""
+
+    def cut(
+        self, coefficients: np.ndarray, rank: int, penalty: float | None = None, deadline: float | None = None
+    ) -> Factors:
+        """Factors A and B at a rank."""
+
+    def applied(self, states: AnswerStates, A: np.ndarray, B: np.ndarray) -> AnswerStates:
+        """The states of any rows with the update."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was chosen for the head or for the last block.
+
+    Attributes
+    ----------
+    where : {"head", "block"}
+    penalty : float
+    rank : int
+    again : bool
+        Whether B is fitted again behind the cut.
+    """
+
+    where: str
+    penalty: float
+    rank: int
+    again: bool
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One form of the update, and how it does on held-out rows.
+
+    Attributes
+    ----------
+    parts : tuple of Part
+        In the order in which they are fitted.
+    scores : Scores
+    folds : list of (AnswerStates, AnswerStates)
+        The rows fitted on and those held out, with the update.
+    """
+
+    parts: tuple[Part, ...]
+    scores: Scores
+    folds: list[tuple[AnswerStates, AnswerStates]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the report."""
+        found: dict[str, Any] = {"loss": self.scores.mean_loss(), "exact_match": self.scores.exact_match()}
+        for part in self.parts:
+            found[part.where] = {"penalty": part.penalty, "rank": part.rank}
+        return found
+
+
+def folds_of(
+    states: AnswerStates, examples: Sequence[Example], share: float, seed: int
+) -> list[tuple[AnswerStates, AnswerStates]]:
+    """Split rows into those fitted on and those held out, once or, of few rows, in turn; copies stay together.
+
+    Parameters
+    ----------
+    states : AnswerStates
+    examples : sequence of Example
+        All that were given, of which `states` may hold a part.
+    share : float
+        Of the distinct rows that is held out, in (0, 0.5].
+    seed : int
+
+    Returns
+    -------
+    list of (AnswerStates, AnswerStates)
+        Empty if there are fewer than four distinct rows.
+    """
+    copies: dict[bytes, list[int]] = {}
+    for row in np.unique(states.rows):
+        digest = hashlib.sha256(f"{seed} ".encode() + digest_of(examples[row])).digest()
+        copies.setdefault(digest, []).append(int(row))
+    order = [copies[digest] for digest in sorted(copies)]
+    if len(order) < 4:
+        return []
+    parts = min(len(order), max(2, round(1 / share)))
+    found = []
+    for index in range(parts if len(order) <= CROSS else 1):
+        held = [row for rows in order[index::parts] for row in rows]
+        kept = [row for part in range(parts) if part != index for rows in order[part::parts] for row in rows]
+        found.append((states.of_rows(_bounded(states, kept)), states.of_rows(np.array(held))))
+    return found
+
+
+def _bounded(states: AnswerStates, rows: list[int]) -> np.ndarray:
+    """As many of the rows as have `POSITIONS` answer positions."""
+    counts = np.bincount(states.rows, minlength=max(rows) + 1)[rows]
+    return np.array(rows[: max(3, int(np.searchsorted(np.cumsum(counts), POSITIONS, side="right")))])
+
+
+def candidates(
+    folds: list[tuple[AnswerStates, AnswerStates]],
+    make: Callable[[str, AnswerStates], Fit],
+    wanted: Sequence[str],
+    ranks: Sequence[int],
+    deadline: float | None,
+) -> dict[str, Candidate]:
+    """Fit each of the wanted forms, ``block``, ``head`` and ``both``, and score it on the held-out rows.
+
+    Parameters
+    ----------
+    folds : list of (AnswerStates, AnswerStates)
+    make : callable
+        Name of the part and states to learn from → its fit.
+    wanted : sequence of str
+    ranks : sequence of int
+        Ascending.
+    deadline : float or None
+        Of ``time.perf_counter``: what has not begun by then is left out, but for the first.
+    """
+    found: dict[str, Candidate] = {}
+    for name in wanted:
+        if found and deadline is not None and time.perf_counter() > deadline:
+            break
+        if name == "both":
+            below = found.get("block") or _candidate("block", folds, make, ranks, deadline)
+            above = _candidate("head", below.folds, make, ranks, deadline)
+            found[name] = Candidate(below.parts + above.parts, above.scores, above.folds)
+        else:
+            found[name] = _candidate(name, folds, make, ranks, deadline)
+    return found
+
+
+def _candidate(
+    where: str,
+    folds: list[tuple[AnswerStates, AnswerStates]],
+    make: Callable[[str, AnswerStates], Fit],
+    ranks: Sequence[int],
+    deadline: float | None,
+) -> Candidate:
+    fits = [make(where, states) for states, _ in folds]
+    found = [fit.start() for fit in fits]
+    penalty, least, best = fits[0].penalties[0], np.inf, found
+
+    def score(cuts: Sequence[Factors]) -> Scores:
+        parts = [predict(f.applied(held, *c)) for f, c, (_, held) in zip(fits, cuts, folds, strict=True)]
+        return joined(parts)
+
+    for strength in fits[0].penalties:
+        found = [fit.solve(strength, start, deadline) for fit, start in zip(fits, found, strict=True)]
+        loss = score([f.cut(c, ranks[-1]) for f, c in zip(fits, found, strict=True)]).mean_loss()
+        if loss > least:
+            break
+        better = loss < (1 - TOLERANCE / 2) * least
+        penalty, least, best = strength, loss, found
+        if not better or (deadline is not None and time.perf_counter() > deadline):
+            break
+    for rank in ranks:
+        cuts = [f.cut(c, rank) for f, c in zip(fits, best, strict=True)]
+        scores = score(cuts)
+        if scores.mean_loss() <= (1 + TOLERANCE) * least:
+            break
+    again = [f.cut(c, rank, penalty, deadline) for f, c in zip(fits, best, strict=True)]
+    fitted_again = score(again)
+    chosen = fitted_again.mean_loss() < scores.mean_loss()
+    cuts, scores = (again, fitted_again) if chosen else (cuts, scores)
+    after = [
+        (f.applied(states, *c), f.applied(held, *c)) for f, c, (states, held) in zip(fits, cuts, folds, strict=True)
+    ]
+    return Candidate((Part(where, penalty, rank, chosen),), scores, after)
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """The scores of several parts of the rows as one."""
+    return Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in Scores._fields))
+
+
+def preferred(found: dict[str, Candidate]) -> str:
+    """The form to take: the last block, unless another is better by more than `MARGIN`; else the smallest loss."""
+    best = min(found, key=lambda name: found[name].scores.mean_loss())
+    if "block" not in found:
+        return best
+    block, other = found["block"].scores, found[best].scores
+    better = other.mean_loss() < (1 - MARGIN) * block.mean_loss() and other.exact_match() >= block.exact_match()
+    return best if better else "block"
