@@ -93,7 +93,7 @@ def write_with_output(
     with fresh_file(target) as fresh:
         _copy(gguf, reader, fresh, architecture, head, kind)
         written = {tensor.name: tensor.data for tensor in gguf.GGUFReader(fresh).tensors}
-        same = all(np.array_equal(written.get(name), tensor.data) for name, tensor in tensors.items())
+        same = all(name in written and np.array_equal(written[name], tensor.data) for name, tensor in tensors.items())
         if not (same and np.array_equal(written[OUTPUT], head)):
             raise LorametaError("the GGUF file does not read back as it was written; look to the disk, and try again")
     return target
