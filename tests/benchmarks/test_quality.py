@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.quality import __main__ as study
+from benchmarks.quality import study as study
 from benchmarks.quality.case import LOO, SOURCE, Case, Made, counted, sources_of
 from benchmarks.quality.methods import METHODS, STUDY, Method, randomised, with_shots
 from benchmarks.quality.statistics import comparison
