@@ -14,7 +14,8 @@ from lorameta.adapter import metadata, peft_format
 from lorameta.adapter.lora import LoraPair, layout
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files import tensors
-from lorameta.files.atomic import write_directory
+from lorameta.files.atomic import restore, write_directory
+from lorameta.files.links import is_directory, user_path
 
 __all__ = ["Adapter", "LoraPair"]
 
@@ -128,13 +129,27 @@ class Adapter:
             With everything that is wrong: missing, truncated or foreign files, NaN, halves without the other,
             shapes that do not fit the rank, and variants that are not plain LoRA.
         """
-        path = Path(directory).expanduser()
-        if not path.is_dir():
+        path = user_path(directory)
+        restore(path)
+        if not is_directory(path):
             raise BankError(f"there is no directory {path}; give the directory that holds {peft_format.CONFIG}")
-        problems: list[str] = []
-        found = peft_format.read_directory(path, problems)
+        for _ in range(5):  # both files must be of one directory, also while another process replaces it
+            problems: list[str] = []
+            before = _identity(path)
+            found = peft_format.read_directory(path, problems)
+            if before == _identity(path):
+                break
         if problems or found.settings is None:
             raise BankError(violations(problems, f"the adapter in {path} cannot be used:"))
         said = found.settings
         report = metadata.read_metadata(path)
         return cls(found.modules, said.base_model, said.base_revision, report=report, name=path.name)
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    """What tells a directory from the one that takes its place; None where there is none."""
+    try:
+        state = directory.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lorameta.adapter import licences
 from lorameta.adapter.training_card import refined
 from lorameta.errors import markdown, printable
+from lorameta.files.links import is_directory
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
@@ -207,7 +208,7 @@ def _settings(report: Mapping[str, Any]) -> list[str]:
 
 def _on_hub(base: str) -> bool:
     """Whether a base's name can be one of the Hub, and no directory is meant by it."""
-    return _HUB_ID.fullmatch(base) is not None and not Path(base).is_dir()
+    return _HUB_ID.fullmatch(base) is not None and not is_directory(Path(base))
 
 
 def _quoted(text: str) -> str:

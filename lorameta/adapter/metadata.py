@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.data import PromptTemplate
+from lorameta.files import json_text
 
 FILE = "lorameta.json"
 FORMAT = 1
@@ -30,7 +31,7 @@ def read_metadata(directory: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST:
             return {}
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_text.read(path)
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(content, dict) or content.get("format") != FORMAT:

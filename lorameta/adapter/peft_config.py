@@ -7,10 +7,14 @@ means here what it means there.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from reprlib import repr as short
 from typing import Any
+
+from lorameta.adapter import patterns
+from lorameta.errors import printable
 
 #: Options that make an adapter something else than a sum of scaled B A on the plain base, each with the reason.
 REFUSED = {
@@ -28,6 +32,8 @@ REFUSED = {
     "monteclora_config": "its weights are sampled",
 }
 
+#: The largest rank and alpha.
+LARGEST = 1 << 20
 #: Initialisations that leave the base weights alone. PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA take a part out of them.
 _PLAIN_INITS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 
@@ -47,29 +53,67 @@ class LoraSettings:
     layers_pattern: tuple[str, ...] = ()
     base_model: str = ""
     base_revision: str | None = None
+    _matcher: patterns.Matcher = field(default_factory=patterns.Matcher, compare=False, repr=False)
 
     def rank_of(self, module: str) -> int:
-        """Rank of a module: that of the first matching ``rank_pattern``, else ``r``."""
-        return int(_first_match(self.rank_pattern, module, self.rank))
+        """Rank of a module: that of the first matching ``rank_pattern``, else ``r``; TooLong as for :meth:`targets`."""
+        return int(self._first_match(self.rank_pattern, module, self.rank))
 
     def scaling_of(self, module: str) -> float:
         """alpha / r of a module, or alpha / √r with rslora, both after the patterns."""
-        rank, alpha = self.rank_of(module), _first_match(self.alpha_pattern, module, self.alpha)
+        rank, alpha = self.rank_of(module), self._first_match(self.alpha_pattern, module, self.alpha)
         return alpha / math.sqrt(rank) if self.rslora else alpha / rank
 
     def targets(self, module: str) -> bool:
-        """Whether PEFT would put this adapter on `module`."""
-        if _named(self.exclude_modules, module):
+        """Whether PEFT would put this adapter on `module`.
+
+        Raises
+        ------
+        TooLong
+            The regular expressions have taken too long, see :mod:`lorameta.adapter.patterns`.
+        """
+        if self._named(self.exclude_modules, self._excluded, module):
             return False
         if self.target_modules is None or self.target_modules == "all-linear":
             return True
-        if not _named(self.target_modules, module):
+        if not self._named(self.target_modules, self._targeted, module):
             return False
-        if not self.layers_to_transform or isinstance(self.target_modules, str) or module in self.target_modules:
+        if not self.layers_to_transform or isinstance(self.target_modules, str) or module in self._targeted:
             return True
-        patterns = [rf"(?:^|.*?\.){pattern}\.(\d+)\." for pattern in self.layers_pattern] or [r".*?\.[^.]*\.(\d+)\."]
-        found = next((match for pattern in patterns if (match := re.match(pattern, module))), None)
-        return found is not None and int(found.group(1)) in self.layers_to_transform
+        match = self._matcher.match
+        if self.layers_pattern:
+            tried = (match(pattern, patterns.LAYERS, module) for pattern in self.layers_pattern)
+        else:
+            tried = (match(name, "{}", module) for name in [r".*?\.[^.]*\.(\d+)\."])
+        found = next((one for one in tried if one), None)
+        return found is not None and int(found.group(1)) in self._layers
+
+    @cached_property
+    def _targeted(self) -> frozenset[str]:
+        return frozenset(self.target_modules or ())
+
+    @cached_property
+    def _excluded(self) -> frozenset[str]:
+        return frozenset(self.exclude_modules or ())
+
+    @cached_property
+    def _layers(self) -> frozenset[int]:
+        return frozenset(self.layers_to_transform or ())
+
+    def _first_match(self, values: Mapping[str, float], module: str, default: float) -> float:
+        """PEFT's rule: the first key that matches the end of the name, at a dot; else the key that is the name."""
+        for pattern, value in values.items():
+            if self._matcher.match(pattern, patterns.KEY, module):
+                return value
+        return values.get(module, default)
+
+    def _named(self, names: tuple[str, ...] | str | None, listed: frozenset[str], module: str) -> bool:
+        """Whether an expression matches the whole name, or a list has the name or its end after a dot."""
+        if not names:
+            return False
+        if isinstance(names, str):
+            return self._matcher.match(names, patterns.WHOLE, module) is not None
+        return module in listed or any(module[i + 1 :] in listed for i, letter in enumerate(module) if letter == ".")
 
 
 def parse_settings(config: Any, problems: list[str]) -> LoraSettings | None:
@@ -79,90 +123,82 @@ def parse_settings(config: Any, problems: list[str]) -> LoraSettings | None:
         return None
     before = len(problems)
     if config.get("peft_type") != "LORA":
-        problems.append(f"has peft_type {config.get('peft_type')!r}; only LORA adapters can be mixed")
+        problems.append(f"has peft_type {short(config.get('peft_type'))}; only LORA adapters can be mixed")
     refused = [f"{key}: {reason}" for key, reason in REFUSED.items() if config.get(key)]
     if config.get("bias") not in (None, "none"):
-        refused.append(f"bias {config['bias']!r}: biases of the base were trained beside the low-rank updates")
+        refused.append(f"bias {short(config['bias'])}: biases of the base were trained beside the low-rank updates")
     problems += [f"uses {entry}; only plain LoRA can be mixed, leave this adapter out" for entry in refused]
     init = config.get("init_lora_weights", True)
     if isinstance(init, (list, dict)) or init not in _PLAIN_INITS:
         problems.append(
-            f"has init_lora_weights {init!r}, which changes the base weights, so that B A is not the whole update; "
-            "convert it with PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+            f"has init_lora_weights {short(init)}, which changes the base weights, so that B A is not the whole "
+            "update; convert it with PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...)"
         )
     rank = _number(config, "r", problems, whole=True)
     alpha = _number(config, "lora_alpha", problems)
-    patterns = {}
+    values: dict[str, Any] = {}
     for key in ("rank_pattern", "alpha_pattern"):
-        patterns[key] = config.get(key) or {}
-        if not isinstance(patterns[key], dict):
-            problems.append(f"has {key} {patterns[key]!r}; it must map names to numbers")
+        values[key] = config.get(key) or {}
+        if not isinstance(values[key], dict) or len(values[key]) > patterns.MAX_NAMES:
+            problems.append(
+                f"has {key} {short(values[key])}; it must map names to numbers, {patterns.MAX_NAMES} at most"
+            )
             continue
-        for name in patterns[key]:
-            _number(patterns[key], name, problems, whole=key == "rank_pattern", where=f"{key} ")
-            _check_regex(name, key, problems)
+        for name in values[key]:
+            _number(values[key], name, problems, whole=key == "rank_pattern", where=f"{key} ")
+            _check_pattern(name, key, patterns.KEY, problems)
     targets, exclude = (_names(config, key, problems) for key in ("target_modules", "exclude_modules"))
     layers = config.get("layers_to_transform")
     layers = [layers] if isinstance(layers, int) else layers or []
     layers_pattern = config.get("layers_pattern") or []
     layers_pattern = [layers_pattern] if isinstance(layers_pattern, str) else layers_pattern
     base, revision = config.get("base_model_name_or_path") or "", config.get("revision")
-    if not (isinstance(base, str) and isinstance(revision, (str, type(None)))):
-        problems.append("has a base_model_name_or_path or revision that is no text")
+    if not (_is_name(base) and (revision is None or _is_name(revision))):
+        problems.append("has a base_model_name_or_path or revision that is no text on one line")
     if not (isinstance(layers, list) and all(isinstance(layer, int) for layer in layers)):
-        problems.append(f"has layers_to_transform {layers!r}; it must be a list of whole numbers")
+        problems.append(f"has layers_to_transform {short(layers)}; it must be a list of whole numbers")
+    if not isinstance(layers_pattern, list) or len(layers_pattern) > 100:
+        problems.append(f"has layers_pattern {short(layers_pattern)}; it must be a text, or a list of at most 100")
+        layers_pattern = []
     for pattern in layers_pattern:
-        _check_regex(pattern, "layers_pattern", problems)
+        _check_pattern(pattern, "layers_pattern", patterns.LAYERS, problems)
     if len(problems) > before:
         return None
     return LoraSettings(
-        int(rank), alpha, bool(config.get("use_rslora")), **patterns, target_modules=targets, exclude_modules=exclude,
+        int(rank), alpha, bool(config.get("use_rslora")), **values, target_modules=targets, exclude_modules=exclude,
         layers_to_transform=tuple(layers) or None, layers_pattern=tuple(layers_pattern), base_model=base,
         base_revision=revision,
     )  # fmt: skip
 
 
-def _first_match(patterns: Mapping[str, float], module: str, default: float) -> float:
-    """PEFT's rule: the first key that matches the end of the name, at a dot; else the key that is the name."""
-    for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return patterns.get(module, default)
-
-
-def _named(names: tuple[str, ...] | str | None, module: str) -> bool:
-    if not names:
-        return False
-    if isinstance(names, str):
-        return re.fullmatch(names, module) is not None
-    return any(module == name or module.endswith(f".{name}") for name in names)
+def _is_name(value: Any) -> bool:
+    """Whether a value can be a name or a path: text without control characters, of a length that systems take."""
+    return isinstance(value, str) and len(value) <= 4096 and printable(value) == value and value.isprintable()
 
 
 def _names(config: Mapping[str, Any], key: str, problems: list[str]) -> tuple[str, ...] | str | None:
     value = config.get(key)
     if isinstance(value, str):
-        _check_regex(value, key, problems)
+        _check_pattern(value, key, patterns.WHOLE, problems)
         return value
     if value is None:
         return None
     if not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
-        problems.append(f"has {key} {value!r}; it must be a list of names or a regular expression")
+        problems.append(f"has {key} {short(value)}; it must be a list of names or a regular expression")
         return None
     return tuple(value)
 
 
 def _number(values: Mapping[str, Any], key: str, problems: list[str], *, whole: bool = False, where: str = "") -> float:
     value = values.get(key)
-    good = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or (whole and not 1 <= value <= 1 << 20):  # type: ignore[operator]
+    good = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not good or not (1 if whole else -LARGEST) <= value <= LARGEST:  # type: ignore[operator]
         kind = "a whole number of at least 1" if whole else "a number"
-        problems.append(f"has {where}{key} = {value!r}; it must be {kind}")
+        problems.append(f"has {where}{key[:100]} = {short(value)}; it must be {kind}, and {LARGEST} at most")
         return 1.0
     return float(value)  # type: ignore[arg-type]
 
 
-def _check_regex(pattern: Any, key: str, problems: list[str]) -> None:
-    try:
-        re.compile(pattern)
-    except (re.error, TypeError) as error:
-        problems.append(f"has a {key} that is no regular expression, {pattern!r}: {error}")
+def _check_pattern(pattern: Any, key: str, template: str, problems: list[str]) -> None:
+    if (why := patterns.problem(pattern, template)) is not None:
+        problems.append(f"has a {key} that is no regular expression of module names, {short(pattern)}: {why}")

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from lorameta.adapter.lora import LoraPair
+from lorameta.adapter.patterns import TooLong
 from lorameta.adapter.peft_config import LoraSettings, parse_settings
-from lorameta.files import tensors
+from lorameta.errors import UsageError
+from lorameta.files import json_text, tensors
 from lorameta.files.atomic import sha256
+from lorameta.files.links import is_file, reason
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -60,7 +63,7 @@ def read_directory(directory: Path, problems: list[str]) -> PeftAdapter:
     notes: list[str] = []
     modules: dict[str, LoraPair] = {}
     digest, size = "", 0
-    if (directory / WEIGHTS).is_file():
+    if is_file(directory / WEIGHTS):
         arrays, digest, size = tensors.read(directory / WEIGHTS, notes)
         modules = pair_up(arrays, settings, notes) if arrays else {}
     else:
@@ -71,7 +74,13 @@ def read_directory(directory: Path, problems: list[str]) -> PeftAdapter:
 
 def missing_weights(directory: Path) -> str:
     """What to say of a directory without ``adapter_model.safetensors``."""
-    if pickles := sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern)):
+    try:
+        names = sorted(path.name for path in directory.iterdir())
+    except FileNotFoundError:
+        names = []
+    except OSError as error:
+        return f"cannot be read: {reason(error)}"
+    if pickles := [name for name in names if name.endswith((".bin", ".pt", ".pth"))]:
         return (
             f"is missing and {pickles[0]} is a pickle, which can run code when it is loaded and is never read; "
             "load it with PEFT where you trust it and save it again with save_pretrained(..., safe_serialization=True)"
@@ -133,6 +142,23 @@ def match_halves(
             problems.append(f"{key} is there twice, under two adapter names; keep one")
         else:
             halves[match["module"]][match["half"]] = key
+    try:
+        modules = _checked(halves, shapes, settings, problems)
+    except TooLong as error:
+        problems.append(f"cannot be matched with {CONFIG}: {error}")
+        return {}
+    if not halves:
+        problems.append("holds no lora_A and lora_B at all; get the adapter again")
+    return modules
+
+
+def _checked(
+    halves: Mapping[str, Mapping[str, str]],
+    shapes: Mapping[str, tuple[int, ...]],
+    settings: LoraSettings | None,
+    problems: list[str],
+) -> dict[str, Halves]:
+    """The modules of which both halves are there and fit each other and the configuration."""
     modules: dict[str, Halves] = {}
     for module, pair in sorted(halves.items()):
         if missing := {"A", "B"} - set(pair):
@@ -149,8 +175,6 @@ def match_halves(
         else:
             scaling = settings.scaling_of(module) if settings else 1.0
             modules[module] = Halves(pair["A"], pair["B"], rank, B[0], A[1], scaling)
-    if not halves:
-        problems.append("holds no lora_A and lora_B at all; get the adapter again")
     return modules
 
 
@@ -182,7 +206,12 @@ def config_bytes(modules: Mapping[str, LoraPair], base_model: str, revision: str
         "use_dora": False,
         "use_rslora": False,
     }
-    return (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    try:
+        return (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the base {base_model} or its modules have a name that cannot be written as text (UTF-8); rename it"
+        ) from None
 
 
 def weight_arrays(modules: Mapping[str, LoraPair]) -> dict[str, np.ndarray]:
@@ -198,16 +227,19 @@ def weight_arrays(modules: Mapping[str, LoraPair]) -> dict[str, np.ndarray]:
 
 def _read_json(path: Path, problems: list[str]) -> tuple[Any, str]:
     try:
-        data = path.read_bytes()
+        data = json_text.read_bytes(path)
     except FileNotFoundError:
         problems.append("is missing; get the adapter again")
         return None, ""
     except OSError as error:
-        problems.append(f"cannot be read: {error.strerror or error}")
+        problems.append(f"cannot be read: {reason(error)}")
+        return None, ""
+    except json_text.JsonError as error:
+        problems.append(f"{error}; get the file again")
         return None, ""
     try:
-        return json.loads(data.decode("utf-8-sig")), sha256(data)
-    except (ValueError, RecursionError) as error:
+        return json_text.decode(data), sha256(data)
+    except json_text.JsonError as error:
         known = tensors.damage(data) if not data.lstrip().startswith(b"{") else None
-        problems.append(known if known and "truncated" not in known else f"is not JSON ({error}); get the file again")
+        problems.append(known if known and "truncated" not in known else f"{error}; get the file again")
         return None, sha256(data)

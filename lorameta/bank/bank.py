@@ -16,7 +16,8 @@ from lorameta.bank.manifest import inside, read_manifest
 from lorameta.bank.reader import AdapterReader
 from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.errors import BankError, UsageError, violations
-from lorameta.files.atomic import sha256
+from lorameta.files.atomic import sha256, sha256_file
+from lorameta.files.links import is_directory, is_file, reason, resolved
 
 if TYPE_CHECKING:
     from lorameta.adapter.peft_format import PeftAdapter
@@ -68,7 +69,7 @@ class AdapterBank:
         BankError
             There is no bank, or its manifest is damaged; all violations.
         """
-        path = locate(path_or_name).resolve()
+        path = resolved(locate(path_or_name))
         return cls(path, read_manifest(path))
 
     @property
@@ -83,7 +84,7 @@ class AdapterBank:
         if not base.sha256:
             return base.model
         directory = inside(self.path, base.model)
-        if not directory.is_dir():
+        if not is_directory(directory):
             raise BankError(f"the bank {self.name} lacks its base model, {directory}; get the bank again")
         return str(directory)
 
@@ -97,7 +98,7 @@ class AdapterBank:
         """The directory of the base's ``tokenizer.json``: the base, or ``tokenizer`` in the bank; None without one."""
         candidates = [self.path / self.manifest.base.model] if self.manifest.base.sha256 else []
         candidates.append(self.path / "tokenizer")
-        return next((path for path in candidates if (path / "tokenizer.json").is_file()), None)
+        return next((path for path in candidates if is_file(path / "tokenizer.json")), None)
 
     @cached_property
     def content_hash(self) -> str:
@@ -118,16 +119,17 @@ class AdapterBank:
         if self._whole is not None:
             whole = self._whole.summaries
             return whole if self.ids == whole.ids else whole.select(self.ids)
+        from lorameta.encoder.storage import MAX_BYTES as MAX_SUMMARIES
         from lorameta.encoder.summary import Summaries
 
         entry = self.manifest.summaries
         path = inside(self.path, entry["file"])
         try:
-            data = path.read_bytes()
+            digest = sha256_file(path) if is_file(path) and path.stat().st_size <= MAX_SUMMARIES else ""
         except OSError as error:
-            raise BankError(f"{path} cannot be read: {error.strerror or error}; get the bank again") from None
+            raise BankError(f"{path} cannot be read: {reason(error)}") from None
         summaries = Summaries.load(path)  # a damaged file is explained better by this than by its hash
-        if sha256(data) != entry["sha256"]:
+        if digest != entry["sha256"]:
             raise BankError(f"{path} is not the file that bank.json was written with (SHA-256); get the bank again")
         if summaries.ids != self.ids:
             if set(summaries.ids) != set(self.ids):

@@ -6,7 +6,6 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from statistics import median
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lorameta.adapter import peft_format
 from lorameta.adapter.peft_config import LoraSettings
 from lorameta.adapter.shared_init import groups, looked_at
+from lorameta.bank.check_report import CheckReport
 from lorameta.bank.duplicates import equal_updates
 from lorameta.bank.fitted import fitted
 from lorameta.bank.garbage import retired
@@ -22,8 +22,11 @@ from lorameta.bank.manifest import base_problem, disagreements, facts_of, inside
 from lorameta.bank.scan import Layout, Measures, scan_directory
 from lorameta.bank.shapes import odd_shapes
 from lorameta.bank.sharding.scan import scan_shard
-from lorameta.errors import BankError
+from lorameta.errors import BankError, LorametaError
 from lorameta.files.atomic import sha256_file
+from lorameta.files.links import is_directory, is_file, reason
+
+__all__ = ["CheckReport", "check_bank", "check_directory"]
 
 if TYPE_CHECKING:
     from lorameta.bank.bank import AdapterBank
@@ -34,52 +37,13 @@ LARGE_NORM = 100.0
 _THREADS = 8
 
 
-@dataclass
-class CheckReport:
-    """What a check found.
-
-    Attributes
-    ----------
-    problems : list of str
-        What makes the bank, or a part of it, unusable.
-    warnings : list of str
-        What is odd and may be meant.
-    adapters, bytes : int
-        How much was read.
-    notes : list of str
-        What is good to know.
-    """
-
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    adapters: int = 0
-    bytes: int = 0
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is no problem; there may be warnings."""
-        return not self.problems
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {
-            "ok": self.ok,
-            "problems": self.problems,
-            "warnings": self.warnings,
-            "notes": self.notes,
-            "adapters": self.adapters,
-            "bytes": self.bytes,
-        }
-
-
 def check_directory(path: str | PathLike[str]) -> CheckReport:
     """Check a bank that perhaps cannot even be opened: that, too, is in the report."""
     from lorameta.bank.bank import AdapterBank
 
     try:
         bank = AdapterBank.open(path)
-    except BankError as error:
+    except LorametaError as error:
         return CheckReport(problems=[str(error)])
     return check_bank(bank)
 
@@ -118,7 +82,11 @@ def check_bank(
     with ThreadPoolExecutor(workers or min(_THREADS, os.cpu_count() or 1)) as pool:
 
         def look(name: str) -> Measures | None:
-            found = _look(bank, name, notes[name])
+            try:
+                found = _look(bank, name, notes[name])
+            except (LorametaError, OSError) as error:  # one adapter that cannot be read does not hide the others
+                notes[name].append(f"it cannot be read: {reason(error) if isinstance(error, OSError) else error}")
+                found = None
             progress(bank.records[name].bytes)
             return found
 
@@ -226,18 +194,20 @@ def _check_base(bank: AdapterBank, report: CheckReport) -> None:
     for file, expected in sorted(base.sha256.items()):
         try:
             path = inside(bank.path, f"{base.model}/{file}")
-            if not path.is_file():
+            if not is_file(path):
                 report.problems.append(f"base: {base.model}/{file} is missing; get the bank again")
             elif sha256_file(path) != expected:
                 report.problems.append(f"base: {base.model}/{file} is not the file that bank.json was written with")
             else:
                 report.bytes += path.stat().st_size
-        except (BankError, OSError) as error:
+        except BankError as error:
             report.problems.append(f"base: {error}")
-    if not base.sha256 and Path(base.model).is_absolute() and not Path(base.model).is_dir():
+        except OSError as error:
+            report.problems.append(f"base: {base.model}/{file} cannot be read: {reason(error)}")
+    if not base.sha256 and Path(base.model).is_absolute() and not is_directory(Path(base.model)):
         report.warnings.append(f"base: {base.model} is not on this machine; the bank names it by its path")
-    hashes = {base.tokenizer_hash, bank.manifest.encoders.get("tokens", {}).get("tokenizer_hash")} - {None}
-    if len(hashes) > 1:
+    said = bank.manifest.encoders.get("tokens", {}).get("tokenizer_hash")
+    if None not in (said, base.tokenizer_hash) and said != base.tokenizer_hash:
         report.problems.append("base: its tokenizer is not the one that the summaries' encoder used")
     _check_tokenizer(bank, report)
 
@@ -251,7 +221,7 @@ def _check_tokenizer(bank: AdapterBank, report: CheckReport) -> None:
     if not base.sha256 and Path(base.model).is_absolute():
         places["the base's tokenizer"] = Path(base.model)
     for what, place in places.items():
-        if expected is None or place is None or not (place / "tokenizer.json").is_file():
+        if expected is None or place is None or not is_file(place / "tokenizer.json"):
             continue
         if f"{base.model}/tokenizer.json" in "\n".join(report.problems):
             continue  # it is not even the file that was written

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,9 @@ from lorameta.bank.lock import clear_work, locked, work_folder
 from lorameta.bank.manifest import MANIFEST, inside, parse_manifest
 from lorameta.bank.records import Manifest, parse
 from lorameta.errors import BankError, LorametaError, violations
+from lorameta.files import json_text
 from lorameta.files.atomic import sha256, write_file
+from lorameta.files.links import user_path
 
 if TYPE_CHECKING:
     from lorameta.encoder.summary import Summaries
@@ -81,7 +82,7 @@ def update(directory: str | PathLike[str], change: Callable[[Manifest], Manifest
     LorametaError
         The directory cannot be written, or is being written to by another process; the old bank is intact.
     """
-    root = Path(directory).expanduser().resolve()
+    root = user_path(directory).resolve()
     if not (root / MANIFEST).is_file():
         raise BankError(f"{root} is not a bank: there is no {MANIFEST}. Make one with: lorameta bank build")
 
@@ -96,14 +97,14 @@ def update(directory: str | PathLike[str], change: Callable[[Manifest], Manifest
 def write(root: Path, change: Callable[[Manifest | None], Manifest | Change]) -> Manifest:
     """As :func:`update`, but also where there is no bank yet: `change` is given None then."""
     moved: dict[Path, str] = {}
-    with locked(root):
+    with locked(root) as alone:
         for _ in range(_TRIES):
             before = _read(root)
             found = change(None if before is None else parse_manifest(root, before))
             found = found if isinstance(found, Change) else Change(found)
             if (manifest := _commit(root, before, found, moved)) is not None:
                 with contextlib.suppress(OSError, LorametaError):  # tidiness is no reason to fail
-                    delete_expired(root, manifest)
+                    delete_expired(root, manifest, alone=alone)
                 return manifest
     raise LorametaError(f"other processes changed {root} {_TRIES} times meanwhile; try again when they are done")
 
@@ -170,9 +171,10 @@ def _complete(old: Manifest | None, manifest: Manifest, summaries: Summaries | N
     """The manifest with what summaries say of themselves, and their file; no file if it stays the same."""
     if summaries is None:
         return replace(manifest, summaries=dict(old.summaries) if old else manifest.summaries), None
+    from lorameta.encoder.storage import to_bytes
+
     ordered = summaries.select(sorted(record.id for record in manifest.adapters))
-    with tempfile.TemporaryDirectory() as folder:
-        data = ordered.save(Path(folder) / "summaries.safetensors").read_bytes()
+    data = to_bytes(ordered)
     encoders: dict[str, dict[str, Any]] = {key: dict(value) for key, value in manifest.encoders.items()}
     if ordered.token_counts is not None:
         encoders["tokens"] = {"tokenizer_hash": ordered.tokenizer_hash, **encoders.get("tokens", {})}
@@ -189,10 +191,11 @@ def _encode(root: Path, manifest: Manifest) -> bytes:
     """The bytes of ``bank.json``; BankError with everything in it that cannot be."""
     try:
         text = json.dumps(manifest.as_dict(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    except (ValueError, TypeError) as error:
+        content = json_text.decode(text.encode())
+    except (ValueError, TypeError, RecursionError) as error:
         raise BankError(f"no bank was written to {root}: the recipe or a record cannot be JSON: {error}") from None
     problems: list[str] = []
-    if parse(json.loads(text), problems) is None:
+    if parse(content, problems) is None:
         raise BankError(violations(problems, f"no bank was written to {root}:"))
     return text.encode()
 

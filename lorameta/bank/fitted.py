@@ -6,12 +6,12 @@ to other adapters; here only the hash of the bank is read from them.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorameta.errors import BankError
+from lorameta.files import json_text
 from lorameta.files.tensor_file import TensorFile
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def fitted(bank: AdapterBank) -> list[Fitted]:
     path = bank.path / "leave_one_out.json"
     if path.is_file():
         try:
-            content = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):
+            content = json_text.read(path)
+        except (OSError, ValueError):
             content = {}
         valid = isinstance(content, dict) and content.get("bank") == bank.content_hash
         found.append(Fitted(path.name, "leave-one-out record", valid, "measure it again, or delete it"))
@@ -63,7 +63,7 @@ def fitted(bank: AdapterBank) -> list[Fitted]:
 def _header_of_operator(path: Path) -> dict[str, Any]:
     try:
         with TensorFile(path) as file:
-            header = json.loads(file.metadata.get("lorameta", "{}"))
-    except (BankError, ValueError, RecursionError):
+            header = json_text.decode(file.metadata.get("lorameta", "{}"))
+    except (BankError, ValueError):
         return {}
     return header if isinstance(header, dict) else {}

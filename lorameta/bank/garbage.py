@@ -19,8 +19,9 @@ from pathlib import Path
 from lorameta.adapter import peft_format
 from lorameta.bank.lock import WORK, clear_work, has_work, work_folder
 from lorameta.bank.records import Manifest, unsafe_path
+from lorameta.files import json_text
 from lorameta.files.atomic import STALE_AFTER, write_file
-from lorameta.files.links import read_below
+from lorameta.files.links import is_link, read_below
 
 JOURNAL = "retired.json"
 #: Bytes of the journal that are read at most.
@@ -28,6 +29,9 @@ MAX_JOURNAL = 1 << 24
 #: Folder for files that are about to be moved into the bank; each writer has one of its own in it.
 STAGING = "staging"
 _OURS = re.compile(r"(summaries-|shards/)[0-9a-f]{16}\.safetensors")
+#: Temporary files of :func:`lorameta.files.atomic.write_file`: in the bank's directory, and in one that is ours alone.
+_ROOT = re.compile(r"\.(bank\.json|summaries(-[0-9a-f]{16})?\.safetensors)\.[0-9a-f]{8}\.tmp")
+_ANY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 #: All that is ever deleted, whatever the journal says: it may have come with a bank from elsewhere.
 _DELETABLE = re.compile(r"(adapters/[^/]+(/[^/]+)?|shards/[^/]+|summaries(-[0-9a-f]{16})?\.safetensors)")
 
@@ -55,8 +59,19 @@ def retire(root: Path, paths: Iterable[str]) -> None:
     _write(root, {**dict.fromkeys(sorted(paths), now), **journal})
 
 
-def delete_expired(root: Path, manifest: Manifest) -> None:
-    """Delete what has not been named for an hour; failures are left to the next writer."""
+def delete_expired(root: Path, manifest: Manifest, *, alone: bool = False) -> None:
+    """Delete what has not been named for an hour, and what killed writers left; failures are left to the next writer.
+
+    Parameters
+    ----------
+    root : Path
+        The bank's directory.
+    manifest : Manifest
+        What is in it now.
+    alone : bool
+        The bank's lock is held, so that the temporary files of its writers are nobody's. Otherwise, and where files are
+        written without the lock, they must be an hour old.
+    """
     journal, now, named = _read(root), time.time(), named_by(manifest)
     in_use = {part for path in named for part in (path, *(str(p) for p in Path(path).parents))}
     left = {path: since for path, since in journal.items() if path not in in_use}
@@ -69,6 +84,12 @@ def delete_expired(root: Path, manifest: Manifest) -> None:
             del left[relative]
     if left != journal:
         _write(root, left)
+    for folder, names, own in ((root, _ROOT, alone), (root / WORK, _ANY, alone), (root / "operators", _ANY, False)):
+        for path in [] if is_link(folder) or not folder.is_dir() else list(folder.iterdir()):
+            if names.fullmatch(path.name) and (own or now - _newest(path) > STALE_AFTER):
+                path.unlink(missing_ok=True)
+    if has_work(root, "build") and now - _newest(root / WORK / "build") > STALE_AFTER:
+        clear_work(root, "build")  # of a run that was killed after its last step: there is a bank
     if has_work(root, STAGING):
         for folder in (root / WORK / STAGING).iterdir():
             if now - _newest(folder) > STALE_AFTER:
@@ -101,12 +122,13 @@ def _delete(path: Path) -> bool:
 
 def _read(root: Path) -> dict[str, float]:
     try:
-        content = json.loads(read_below(root, f"{WORK}/{JOURNAL}", limit=MAX_JOURNAL))
-    except (OSError, ValueError, RecursionError):
+        content = json_text.decode(read_below(root, f"{WORK}/{JOURNAL}", limit=MAX_JOURNAL))
+    except (OSError, ValueError):
         return {}
     if not isinstance(content, dict):
         return {}
-    return {path: float(since) for path, since in content.items() if isinstance(since, (int, float))}
+    safe = {path: since for path, since in content.items() if not unsafe_path(path)}
+    return {path: float(since) for path, since in safe.items() if isinstance(since, (int, float))}
 
 
 def _write(root: Path, journal: dict[str, float]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from lorameta.bank.hub.presets import PRESETS
 from lorameta.errors import BankError, UsageError
 from lorameta.files.cache import cache_directory
+from lorameta.files.links import is_directory, is_file, user_path
 from lorameta.files.shipped import DISTRIBUTED, TINY, embedded_path, shipped_path
 
 EMBEDDED = "embedded"
@@ -59,11 +60,11 @@ def locate(name: str | os.PathLike[str]) -> Path:
         return embedded_path()
     if text in DISTRIBUTED:
         return shipped_path(text)
-    path = Path(text).expanduser()
+    path = user_path(text)
     if not text.startswith(PREFIX):
-        if path.is_file() and path.name == "bank.json":
+        if is_file(path) and path.name == "bank.json":
             return path.parent
-        if path.is_dir():
+        if is_directory(path):
             return path
     known = text in PRESETS
     if known or hub_id(text):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +10,8 @@ from lorameta.adapter import peft_format
 from lorameta.adapter.peft_config import LoraSettings
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest, parse, unsafe_path
 from lorameta.errors import BankError, violations
-from lorameta.files import tensors
+from lorameta.files import json_text, tensors
+from lorameta.files.links import is_directory, reason, resolved, same
 
 MANIFEST = "bank.json"
 
@@ -26,10 +26,14 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     try:
-        data = path.read_bytes()
+        data = json_text.read_bytes(path)
+    except FileNotFoundError:
+        why = "there is no such file. Give the directory that holds it"
+        raise BankError(f"{directory} is not a bank: {path}: {why}") from None
     except OSError as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
-        raise BankError(f"{directory} is not a bank: {path}: {reason}. Give the directory that holds it") from None
+        raise BankError(f"{directory} is not a bank: {path} cannot be read: {reason(error)}") from None
+    except json_text.JsonError as error:
+        raise BankError(f"{directory} is not a bank: {path} {error}") from None
     return parse_manifest(directory, data)
 
 
@@ -37,11 +41,11 @@ def parse_manifest(directory: Path, data: bytes) -> Manifest:
     """The manifest that the bytes of a ``bank.json`` hold; `directory` is what messages name. Errors as above."""
     path = directory / MANIFEST
     try:
-        content = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        content = json_text.decode(data)
+    except json_text.JsonError as error:
         known = tensors.damage(data) if not data.lstrip().startswith(b"{") else None
         known = known if known and "safetensors" not in known and "truncated" not in known else None
-        raise BankError(f"{path} {known or f'is not JSON ({error}); get the bank again'}") from None
+        raise BankError(f"{path} {known or f'{error}; get the bank again'}") from None
     problems: list[str] = []
     manifest = parse(content, problems)
     if manifest is None:
@@ -51,10 +55,11 @@ def parse_manifest(directory: Path, data: bytes) -> Manifest:
 
 def inside(root: Path, relative: str) -> Path:
     """`relative` below `root`, symbolic links resolved; BankError if that leads out of the bank."""
-    problems = unsafe_path(relative)
-    path = (root / relative).resolve()
-    if problems or not path.is_relative_to(root.resolve()):
-        raise BankError(problems[0] if problems else f"{relative} is a link that leads out of the bank, to {path}")
+    if problems := unsafe_path(relative):
+        raise BankError(problems[0])
+    path = resolved(root / relative)
+    if not path.is_relative_to(resolved(root)):
+        raise BankError(f"{relative} is a link that leads out of the bank, to {path}")
     return path
 
 
@@ -65,8 +70,8 @@ def base_problem(root: Path, directory: Path, base: BaseRecord, settings: LoraSe
     """
     said, revision = settings.base_model, settings.base_revision
     names = {name for name in (base.model, base.name) if name}
-    local = (root / base.model).is_dir()
-    if local and (not said or (root / base.model).resolve() in {(p / said).resolve() for p in (root, directory)}):
+    local = is_directory(root / base.model)
+    if local and (not said or any(same(root / base.model, place / said) for place in (root, directory))):
         return None
     if said.rstrip("/").lower() not in {name.lower() for name in names}:
         return (

@@ -24,6 +24,7 @@ from lorameta.bank.sharding.quantized import QuantizedModules
 from lorameta.bank.sharding.shard import Shard, row_digest, row_problem
 from lorameta.errors import BankError
 from lorameta.files import tensors
+from lorameta.files.links import is_file, reason
 from lorameta.files.tensor_file import TensorFile
 
 
@@ -141,6 +142,8 @@ class AdapterReader:
                 found = peft_format.read_directory(directory, problems)
         except BankError as error:
             return None, [*problems, str(error)]
+        except OSError as error:
+            return None, [*problems, f"{record.path} cannot be read: {reason(error)}"]
         if found.settings is None:
             return None, problems
         if not problems:
@@ -174,7 +177,7 @@ class AdapterReader:
         elif settings is not None:
             path = directory / WEIGHTS
             notes: list[str] = []
-            if not path.is_file():
+            if not is_file(path):
                 notes.append(peft_format.missing_weights(directory))
             elif (size := path.stat().st_size) > tensors.MAX_BYTES:
                 notes.append(f"has {size} bytes, more than the {tensors.MAX_BYTES} that an adapter can have")

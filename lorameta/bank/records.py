@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from reprlib import repr as short
 from typing import Any
 
+from lorameta.adapter.peft_config import LARGEST
 from lorameta.bank.names import MAX_ID, unsafe_ids, unsafe_path
+from lorameta.files.json_text import MAX_NUMBER
 
 __all__ = ["MAX_ID", "AdapterRecord", "BaseRecord", "Manifest", "parse", "unsafe_ids", "unsafe_path"]
 
@@ -159,17 +161,17 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
         return None
     if content.get("format") not in FORMATS or isinstance(content["format"], bool):
         read = ", ".join(map(str, FORMATS))
-        problems.append(f"has format {content.get('format')!r}; this lorameta reads {read}, upgrade one of them")
+        problems.append(f"has format {short(content.get('format'))}; this lorameta reads {read}, upgrade one of them")
         return None
     before = len(problems)
     take = _Taker(content, "", problems)
     name = take("name", _TEXT)
     base = _Taker(take("base", _OBJECT), "base.", problems)
     base_record = BaseRecord(
-        model=base("model", _TEXT),
-        revision=base("revision", _TEXT_OR_NONE),
-        tokenizer_hash=base("tokenizer_hash", _TEXT_OR_NONE),
-        name=base("name", _TEXT_OR_NONE),
+        model=base("model", _NAME),
+        revision=base("revision", _NAME_OR_NONE),
+        tokenizer_hash=base("tokenizer_hash", _NAME_OR_NONE),
+        name=base("name", _NAME_OR_NONE),
         sha256=base("sha256", _HASHES, default={}),
     )
     problems += [f"base.sha256: {p}" for file in base_record.sha256 for p in unsafe_path(file)]
@@ -189,7 +191,7 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
     for i, one in enumerate(take("left_out", _LIST, default=[])):
         entry = _Taker(one, f"left_out[{i}].", problems)
         left_out.append({"id": entry("id", _TEXT), "reason": entry("reason", _TEXT)})
-    encoders, recipe = take("encoders", _OBJECT, default={}), take("recipe", _OBJECT, default={})
+    encoders, recipe = take("encoders", _OBJECTS, default={}), take("recipe", _OBJECT, default={})
     if len(problems) > before:
         return None
     return Manifest(name, base_record, summaries, tuple(records), encoders, tuple(left_out), recipe, shards)
@@ -198,12 +200,26 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
 Check = tuple[Callable[[Any], bool], str, Any]
 _TEXT: Check = (lambda v: isinstance(v, str) and bool(v), "a text", "?")
 _ANY_TEXT: Check = (lambda v: isinstance(v, str), "a text", "")
-_TEXT_OR_NONE: Check = (lambda v: v is None or isinstance(v, str), "a text or null", None)
+_NAME: Check = (
+    lambda v: isinstance(v, str) and bool(v) and v.isprintable() and len(v) <= 4096,
+    "a text on one line",
+    "?",
+)
+_NAME_OR_NONE: Check = (lambda v: v is None or _NAME[0](v), "a text on one line, or null", None)
 _OBJECT: Check = (lambda v: isinstance(v, dict), "an object", {})
 _LIST: Check = (lambda v: isinstance(v, list), "a list", [])
 _HASH: Check = (lambda v: isinstance(v, str) and bool(_SHA.fullmatch(v)), "64 hexadecimal digits", "")
 _HASHES: Check = (lambda v: isinstance(v, dict) and all(map(_HASH[0], v.values())), "file to SHA-256", {})
-_COUNT: Check = (lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0, "a whole number", 0)
+_OBJECTS: Check = (
+    lambda v: isinstance(v, dict) and all(isinstance(one, dict) for one in v.values()),
+    "names to objects",
+    {},
+)
+_COUNT: Check = (
+    lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v < MAX_NUMBER,
+    "a whole number",
+    0,
+)
 _HASH_OR_EMPTY: Check = (lambda v: v == "" or _HASH[0](v), "64 hexadecimal digits", "")
 _COUNT_OR_NONE: Check = (lambda v: v is None or _COUNT[0](v), "a whole number or null", None)
 _EIGHT: Check = (lambda v: v == 8 and not isinstance(v, bool), "8", 8)
@@ -216,8 +232,8 @@ _TEXT_VALUES: Check = (
 )
 _FLAG: Check = (lambda v: isinstance(v, bool), "true or false", False)
 _NUMBER: Check = (
-    lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v),
-    "a number",
+    lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and -LARGEST <= v <= LARGEST,
+    f"a number, and {LARGEST} at most",
     0.0,
 )
 _REQUIRED = object()
@@ -241,7 +257,7 @@ class _Taker:
         elif good(self.values[key]):
             return self.values[key]
         else:
-            self.problems.append(f"{self.where}{key} is {str(self.values[key])[:60]!r}; it must be {kind}")
+            self.problems.append(f"{self.where}{key} is {short(self.values[key])}; it must be {kind}")
         return stand_in
 
 

@@ -15,6 +15,7 @@ from lorameta.adapter.peft_config import LoraSettings
 from lorameta.adapter.shared_init import looked_at, sketch
 from lorameta.errors import BankError
 from lorameta.files import tensors
+from lorameta.files.links import is_file
 from lorameta.files.tensor_file import Entry, TensorFile
 
 #: Module → (rank, d_out, d_in, scaling).
@@ -98,7 +99,7 @@ def scan_directory(directory: Path, problems: list[str]) -> Scan | None:
     path = directory / peft_format.WEIGHTS
     scan = None
     try:
-        if settings is not None and not notes and path.is_file() and path.stat().st_size <= tensors.MAX_BYTES:
+        if settings is not None and not notes and is_file(path) and path.stat().st_size <= tensors.MAX_BYTES:
             with TensorFile(path) as file:
                 entries, size = file.entries, file.size
             layout = layout_of(entries, settings, notes)

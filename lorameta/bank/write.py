@@ -15,6 +15,7 @@ from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest, unsafe_id
 from lorameta.bank.scan import scan_directory
 from lorameta.errors import BankError, violations
 from lorameta.files.atomic import sha256_file
+from lorameta.files.links import user_path
 
 if TYPE_CHECKING:
     from lorameta.encoder.summary import Summaries
@@ -66,7 +67,7 @@ def write_bank(
     BankError
         With everything that is wrong; nothing is written then.
     """
-    root = Path(directory).expanduser()
+    root = user_path(directory)
     problems: list[str] = []
     records = sorted(records, key=lambda record: record.id)
     problems += unsafe_ids([record.id for record in records])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +12,8 @@ from lorameta.bank.hub.contents import BASE_SUFFIXES, TOKENIZER_FILES
 from lorameta.bank.records import BaseRecord
 from lorameta.bank_builder.copying import copy_file, keep_only
 from lorameta.errors import BankError, UsageError
-from lorameta.files.links import file_of
+from lorameta.files import json_text
+from lorameta.files.links import file_of, user_path
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _FILES = tuple(f"*{suffix}" for suffix in BASE_SUFFIXES)
@@ -76,8 +76,8 @@ def find_base(
     UsageError
         The base or its tokenizer is not there, or the options do not fit it.
     """
-    path = Path(base).expanduser()
-    tokens = None if tokenizer is None else Path(tokenizer).expanduser().resolve()
+    path = user_path(base)
+    tokens = None if tokenizer is None else user_path(tokenizer).resolve()
     if tokens is not None and not (tokens / "tokenizer.json").is_file():
         raise UsageError(f"--tokenizer: there is no {tokens / 'tokenizer.json'}")
     if not path.is_dir():
@@ -127,7 +127,7 @@ def _copy(files: list[Path], target: Path, link: bool) -> None:
 def _name_of(base: Path, said: Iterable[str]) -> str | None:
     """What adapters call a base that is a directory: the name in its config, or the path most of them know it by."""
     try:
-        content = json.loads((base / "config.json").read_bytes())
+        content = json_text.read(base / "config.json")
         known = str(content.get("_name_or_path") or "")
     except (OSError, ValueError, AttributeError):
         known = ""
@@ -137,6 +137,6 @@ def _name_of(base: Path, said: Iterable[str]) -> str | None:
 
 def _same(name: str, base: Path) -> bool:
     try:
-        return Path(name).expanduser().resolve() == base
+        return user_path(name).resolve() == base
     except (OSError, RuntimeError, ValueError):
         return False

@@ -14,7 +14,7 @@ from lorameta.bank import edit
 from lorameta.bank.counting import Counting
 from lorameta.bank.garbage import retired
 from lorameta.bank.lock import WORK, clear_work, has_work, locked, work_folder
-from lorameta.bank.manifest import MANIFEST
+from lorameta.bank.manifest import MANIFEST, read_manifest
 from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.bank.write import hash_files
 from lorameta.bank_builder.base import BankBase, find_base, stage
@@ -22,6 +22,7 @@ from lorameta.bank_builder.import_adapters import ImportedAdapter, import_all
 from lorameta.bank_builder.match import Source, plan
 from lorameta.bank_builder.summarise import Summariser
 from lorameta.errors import BankError, UsageError, violations
+from lorameta.files.links import link_in, user_path
 
 if TYPE_CHECKING:
     from lorameta.encoder.summary import Summaries
@@ -121,7 +122,7 @@ def build(
     UsageError
         The options cannot work, or there is a bank in `out` already.
     """
-    root = Path(out).expanduser().resolve()
+    root = user_path(out).resolve()
     if (datasets is None) == (summaries is None):
         raise UsageError("give the adapters' datasets (--datasets), or summaries of them (--summaries)")
     if summaries is not None and sentences:
@@ -131,6 +132,8 @@ def build(
     found_base = find_base(
         root, base, revision=revision, name=base_name, tokenizer=tokenizer, carry=copy_base, said=_said(sources)
     )
+    if (finished := _finished(root, sources)) is not None:
+        return finished
     _refuse_foreign(root, found_base)
     parts = ("tokens", "sentence") if sentences else ("tokens",)
     summariser = Summariser(found_base.tokenizer, parts, input_column, output_column, encoding)
@@ -178,13 +181,26 @@ def _load(path: str | PathLike[str] | None) -> Summaries | None:
         return None
     from lorameta.encoder.summary import Summaries
 
-    return Summaries.load(Path(path).expanduser())
+    return Summaries.load(user_path(path))
 
 
 def _said(sources: list[Source]) -> list[str]:
     """What the adapters call their base."""
     found = (peft_format.read_config(source.adapter, [])[0] for source in sources)
     return [settings.base_model for settings in found if settings is not None]
+
+
+def _finished(root: Path, sources: list[Source]) -> Built | None:
+    """The bank of a run that was killed when it was done but for its work folder; None if there is none."""
+    if not has_work(root, "build") or not (root / MANIFEST).exists():
+        return None
+    with locked(root, name="build.lock"):
+        manifest = read_manifest(root)
+        known = [record.id for record in manifest.adapters]
+        if sorted([*known, *(entry["id"] for entry in manifest.left_out)]) != sorted(source.id for source in sources):
+            return None
+        clear_work(root, "build")
+    return Built(root, len(known), manifest.left_out, notes=("it was finished by an earlier run",))
 
 
 def _refuse_foreign(root: Path, base: BankBase) -> None:
@@ -204,6 +220,8 @@ def _recover(root: Path, work: Path) -> None:
     """Put back what a run that was killed at its very end had moved into place already."""
     for relative in sorted(retired(root)):
         here, there = root / relative, work / relative
+        if link_in(root, *relative.split("/")) or link_in(work, *relative.split("/")):
+            continue
         if here.is_dir() and not there.exists():
             there.parent.mkdir(parents=True, exist_ok=True)
             here.rename(there)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -13,6 +12,8 @@ from typing import Any
 from lorameta.adapter import peft_format
 from lorameta.bank.records import unsafe_ids
 from lorameta.errors import BankError, UsageError, violations
+from lorameta.files import json_text
+from lorameta.files.links import user_path
 
 #: Columns of an index file.
 COLUMNS = ("id", "adapter", "dataset", "task", "family", "licence", "description", "source")
@@ -77,7 +78,7 @@ def plan(
     root = _directory(adapters, "--adapters")
     rows = None if datasets is None else _directory(datasets, "--datasets")
     problems: list[str] = []
-    entries = {} if index is None else _read_index(Path(index).expanduser(), problems)
+    entries = {} if index is None else _read_index(user_path(index), problems)
     files = _files(rows) if rows else {}
     folders = {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")}
     named = {(root / entry["adapter"]).resolve() for entry in entries.values() if entry.get("adapter")}
@@ -117,7 +118,7 @@ def plan(
 
 
 def _directory(path: str | PathLike[str], option: str) -> Path:
-    directory = Path(path).expanduser().resolve()
+    directory = user_path(path).resolve()
     if not directory.is_dir():
         raise UsageError(f"{option}: there is no directory {directory}")
     return directory
@@ -182,7 +183,7 @@ def _source(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
     try:
-        content = json.loads(value)
-    except (TypeError, ValueError):
+        content = json_text.decode(value)
+    except (TypeError, ValueError, AttributeError):
         content = None
     return content if isinstance(content, dict) else {"name": str(value)}

@@ -20,6 +20,7 @@ from lorameta.bank.shapes import odd_shapes
 from lorameta.bank_builder.copying import copy_adapter
 from lorameta.bank_builder.summarise import Summariser
 from lorameta.errors import BankError, UsageError, violations
+from lorameta.files.links import user_path
 
 if TYPE_CHECKING:
     from lorameta.encoder.summary import Summaries
@@ -82,7 +83,7 @@ def add(
     DataError
         The rows cannot be read.
     """
-    directory = Path(adapter).expanduser().resolve()
+    directory = user_path(adapter).resolve()
     if not directory.is_dir():
         raise UsageError(f"there is no directory {directory}; give one with an {peft_format.CONFIG}")
     if (data is None) == (summary is None):
@@ -95,11 +96,11 @@ def add(
     if summary is not None:
         mine = _pick(summary, name)
     else:
-        folder = None if tokenizer is None else Path(tokenizer).expanduser()
+        folder = None if tokenizer is None else user_path(tokenizer)
         summariser = Summariser.of(
             bank, folder, input_column=input_column, output_column=output_column, encoding=encoding
         )
-        mine = summariser.encode(name, Path(data or "").expanduser())
+        mine = summariser.encode(name, user_path(data or ""))
     expected = bank.manifest.base.tokenizer_hash
     if expected and mine.tokenizer_hash not in (None, expected):
         raise BankError("the summary was made with another tokenizer than those of the bank; use the base's")
@@ -202,7 +203,7 @@ def _pick(summary: Summaries | str | PathLike[str], name: str) -> Summaries:
     """The summary of one dataset out of a file; a file with a single one need not name it so."""
     from lorameta.encoder.summary import Summaries
 
-    found = summary if isinstance(summary, Summaries) else Summaries.load(Path(summary).expanduser())
+    found = summary if isinstance(summary, Summaries) else Summaries.load(user_path(summary))
     if name in found.ids:
         return found.select([name])
     if len(found) != 1:

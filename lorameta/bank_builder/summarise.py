@@ -49,7 +49,8 @@ class Summariser:
         """One that makes summaries as those of a bank."""
         parts = tuple(part for part in ("tokens", "sentence") if bank.summaries.has(part))
         most = bank.manifest.encoders.get("sentence", {}).get("rows_at_most")
-        return cls(tokenizer or bank.tokenizer_path, parts, max_rows=most, **reading)
+        usable = isinstance(most, int) and most > 0
+        return cls(tokenizer or bank.tokenizer_path, parts, max_rows=most if usable else None, **reading)
 
     @cached_property
     def tokens(self) -> TokenEncoder:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lorameta.base_model.locate import local_base
 from lorameta.errors import BankError, LorametaError, MissingExtraError, UsageError
+from lorameta.files.links import user_path
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -75,7 +76,7 @@ def read_config(base: str | os.PathLike[str], revision: str | None = None) -> An
     """
     libraries()
     name = local_base(base)
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise BankError(f"{path} is no base model: it has no config.json")
@@ -151,7 +152,7 @@ def _from_hub(name: str, revision: str | None) -> tuple[dict[str, Any], Any]:
 
 
 def _refuse_pickles(name: str) -> None:
-    path = Path(name).expanduser()
+    path = user_path(name)
     pickles = sorted(found.name for pattern in _PICKLES for found in path.glob(pattern)) if path.is_dir() else []
     if pickles and not any(path.glob("*.safetensors")):
         raise BankError(

@@ -17,6 +17,7 @@ import numpy as np
 
 from lorameta.errors import BankError, MissingExtraError
 from lorameta.files.atomic import fresh_directory
+from lorameta.files.links import user_path
 from lorameta.files.tensors import layout, narrow
 
 #: Names of llama.cpp within a block → those of transformers within a layer.
@@ -103,7 +104,7 @@ def convert_gguf(source: str | PathLike[str], directory: str | PathLike[str], *,
         ):  # fmt: skip
             (fresh / file_name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (fresh / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-    return Path(directory).expanduser().resolve()
+    return user_path(directory).resolve()
 
 
 def interleave(weight: np.ndarray, heads: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 from lorameta.base_model.config import commit_of, libraries, load, read_config
 from lorameta.base_model.locate import local_base
 from lorameta.errors import BankError, UsageError
+from lorameta.files.links import user_path
 
 #: Bases with fewer parameters are trained on in float32, larger ones in bfloat16.
 LARGE = 1_000_000_000
@@ -109,7 +110,7 @@ def base_fingerprint(base: str | PathLike[str], revision: str | None = None) -> 
     BankError
         It is not there.
     """
-    path = Path(local_base(base)).expanduser()
+    path = user_path(local_base(base))
     if path.is_dir():
         digest = hashlib.sha256()
         files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix in (".json", ".safetensors"))
@@ -131,7 +132,7 @@ def base_fingerprint(base: str | PathLike[str], revision: str | None = None) -> 
 
 def tokenizer_file(base: str | PathLike[str], revision: str | None, directory: Path) -> Path:
     """The base's ``tokenizer.json``: in the base where that is a directory, else saved to `directory`."""
-    file = Path(local_base(base)).expanduser() / "tokenizer.json"
+    file = user_path(local_base(base)) / "tokenizer.json"
     if file.is_file():
         return file
     load("AutoTokenizer", base, revision).save_pretrained(directory)

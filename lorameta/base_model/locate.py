@@ -11,6 +11,7 @@ from pathlib import Path
 from lorameta.errors import BankError
 from lorameta.files.atomic import sha256_file
 from lorameta.files.cache import cache_directory
+from lorameta.files.links import user_path
 from lorameta.files.shipped import embedded_path
 
 
@@ -78,7 +79,7 @@ def local_base(base: str | os.PathLike[str]) -> str:
     if name == EMBEDDED and not Path(name).is_dir():
         return str(embedded_path() / "base")
     known = PACKAGED.get(name)
-    if known is None or Path(name).expanduser().is_dir():
+    if known is None or user_path(name).is_dir():
         return name
     directory = converted(known)
     if complete(directory):

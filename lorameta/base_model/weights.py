@@ -13,6 +13,7 @@ from lorameta.adapter import Adapter
 from lorameta.base_model.locate import EMBEDDED, PACKAGED, local_base
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files import tensors
+from lorameta.files.links import user_path
 from lorameta.files.tensor_file import Entry, TensorFile
 
 CONFIG = "config.json"
@@ -50,7 +51,7 @@ def find_base(adapter: Adapter, base: str | os.PathLike[str] | None, *, weights:
     if name in (EMBEDDED, *PACKAGED):
         with contextlib.suppress(BankError):
             name = local_base(name)
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir():
         return path.resolve()
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or "\\" in name:

@@ -12,6 +12,7 @@ import typer
 
 from lorameta.cli import common, html
 from lorameta.errors import UsageError
+from lorameta.files.links import user_path
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
@@ -62,7 +63,7 @@ def check_output(output: Path, force: bool, given: Path | None = None) -> None:
 
 def state_of(output: Path) -> Path:
     """Where the checkpoints of a run are that writes `output`."""
-    place = output.expanduser().resolve()
+    place = user_path(output).resolve()
     return place.with_name(f".{place.name}.training")
 
 

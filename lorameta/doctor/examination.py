@@ -17,6 +17,7 @@ from lorameta.doctor.advice import advise
 from lorameta.doctor.report import Report
 from lorameta.doctor.verdicts import DTYPES, judge
 from lorameta.errors import UsageError
+from lorameta.files.links import user_path
 from lorameta.machine import disk as disks
 from lorameta.machine import machine as machines
 from lorameta.machine import memory
@@ -176,7 +177,7 @@ def _runtime() -> int:
 
 def _place(base: str | os.PathLike[str], revision: str | None) -> tuple[Path, bool]:
     """Where the base's weights are or would be, and whether they are there."""
-    path = Path(base).expanduser()
+    path = user_path(base)
     if path.is_dir():
         return path.resolve(), any(path.glob("*.safetensors"))
     from huggingface_hub import constants, try_to_load_from_cache

@@ -11,6 +11,8 @@ import numpy as np
 
 from lorameta.errors import BankError
 
+#: Tokens of a vocabulary at most, ten times the largest known: the histogram of one dataset is dense.
+MAX_VOCABULARY = 1 << 22
 _BLOCK = 2**17  # entries worked off at once: the arrays of one step stay in the processor's cache
 
 

@@ -27,16 +27,20 @@ from typing import Any
 
 import numpy as np
 
-from lorameta.encoder.counts import TokenCounts
+from lorameta.encoder.counts import MAX_VOCABULARY, TokenCounts
 from lorameta.encoder.summary import Summaries
 from lorameta.errors import BankError
+from lorameta.files import json_text
 from lorameta.files.atomic import write_file
-from lorameta.files.tensors import damage
+from lorameta.files.links import is_file
+from lorameta.files.tensors import MAX_HEADER, damage
 
 FORMAT = 1
 _KEY = "lorameta"
+_DTYPES = ("U8", "U16", "U32", "U64", "I64", "F16", "F32")
+#: A summaries file is read as a whole.
+MAX_BYTES = 1 << 31
 _MAX_CELLS = 2**30  # of the padded samples: 4 GiB; more is a damaged header
-_MAX_VOCABULARY = 2**26  # hundreds of times that of any tokenizer; the summary of one dataset is dense
 _REMEDY = "fetch the bank again, or build the summaries with: lorameta bank build"
 
 
@@ -50,6 +54,11 @@ def write_summaries(summaries: Summaries, path: Path) -> Path:
     LorametaError
         If the file cannot be written.
     """
+    return write_file(path, to_bytes(summaries))
+
+
+def to_bytes(summaries: Summaries) -> bytes:
+    """Return the content of the file; BankError if a number is too large for float16."""
     from safetensors.numpy import save
 
     tensors: dict[str, np.ndarray] = {"rows": summaries.rows}
@@ -76,8 +85,7 @@ def write_summaries(summaries: Summaries, path: Path) -> Path:
         "vocabulary_size": None if counts is None else counts.vocabulary_size,
     }
     metadata = {_KEY: json.dumps(header, sort_keys=True, ensure_ascii=True, separators=(",", ":"))}
-    data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata)
-    return write_file(path, data)
+    return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata)
 
 
 def read_summaries(path: Path) -> Summaries:
@@ -125,24 +133,30 @@ class _Damage(Exception):
 def _open(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
+    if not is_file(path):
         raise BankError(f"{path}: there is no such summaries file; {_REMEDY}")
+    if path.stat().st_size > MAX_BYTES:
+        raise BankError(f"{path}: has more than the {MAX_BYTES:,} bytes that are read of a summaries file; {_REMEDY}")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            header = json.loads(metadata[_KEY]) if _KEY in metadata else None
+            header = json_text.decode(metadata[_KEY]) if _KEY in metadata else None
             if not isinstance(header, dict):
                 raise _Damage("is a safetensors file, but no summaries file of lorameta")
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - not a dict
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - not a dict
+            if strange := sorted({f"{name} in {kind}" for name, kind in kinds.items() if kind not in _DTYPES}):
+                raise _Damage(f"has {', '.join(strange[:3])}, which no summaries file has")
+            return {name: file.get_tensor(name) for name in kinds}, header
     except _Damage as error:
         raise BankError(f"{path}: {error}; {_REMEDY}") from None
     except (SafetensorError, ValueError, OSError, TypeError, KeyError) as error:
-        what = damage(path.read_bytes()) or f"is damaged ({error})"
+        with path.open("rb") as start:
+            what = damage(start.read(MAX_HEADER), path.stat().st_size) or f"is damaged ({error})"
         raise BankError(f"{path}: {what}; {_REMEDY}") from error
 
 
 def _token_counts(tensors: dict[str, np.ndarray], n: int, vocabulary_size: Any) -> TokenCounts:
-    if not isinstance(vocabulary_size, int) or not 0 < vocabulary_size <= _MAX_VOCABULARY:
+    if not isinstance(vocabulary_size, int) or not 0 < vocabulary_size <= MAX_VOCABULARY:
         raise _Damage(f"says that the vocabulary has {vocabulary_size!r} tokens, which cannot be")
     tokens, values = tensors["token_indices"], tensors["token_counts"]
     _lengths("token_indptr", tensors, n, len(tokens))

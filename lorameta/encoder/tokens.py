@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -12,11 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from lorameta.encoder.counts import MAX_VOCABULARY
 from lorameta.encoder.summary import DatasetSummary
 from lorameta.encoder.texts import HasText, texts_of
 from lorameta.errors import BankError, DataError
+from lorameta.files import json_text
+from lorameta.files.links import is_directory, is_file, reason
 
-_BATCH = 1024  # rows tokenised at once: memory stays bounded however long the dataset is
+#: Texts, and characters in all, that are tokenised at once: a token takes some hundred bytes while it is counted.
+_BATCH, _CHARACTERS = 1024, 1 << 18
 
 
 def tokenizer_hash(tokenizer: str | PathLike[str]) -> str:
@@ -43,18 +48,21 @@ def tokenizer_hash(tokenizer: str | PathLike[str]) -> str:
     """
     path = tokenizer_file(tokenizer)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_text.decode(_bytes(path), plain=True)
         model = dict(content["model"])
         vocabulary = model.pop("vocab")
+        if not isinstance(vocabulary, dict | list):
+            raise ValueError("its vocabulary is neither an object nor a list")
         # A merge is "a b" in older files and ["a", "b"] in newer ones.
         merges = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in model.pop("merges", None) or []]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        decided = {name: _without_null(content.get(name)) for name in ("added_tokens", "normalizer", "pre_tokenizer")}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BankError(_damaged(path, error)) from error
     canonical = {
         "vocab": vocabulary,
         "merges": merges,
         "model": {option: value for option, value in model.items() if value is not None and value is not False},
-        **{name: _without_null(content.get(name)) for name in ("added_tokens", "normalizer", "pre_tokenizer")},
+        **decided,
     }
     return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -62,8 +70,8 @@ def tokenizer_hash(tokenizer: str | PathLike[str]) -> str:
 def tokenizer_file(tokenizer: str | PathLike[str]) -> Path:
     """The ``tokenizer.json`` that a path, or the directory at the path, stands for; BankError if there is none."""
     path = Path(tokenizer)
-    path = path / "tokenizer.json" if path.is_dir() else path
-    if not path.is_file():
+    path = path / "tokenizer.json" if is_directory(path) else path
+    if not is_file(path):
         raise BankError(f"{path}: there is no such tokenizer; pass a tokenizer.json or the directory that holds it")
     return path
 
@@ -92,14 +100,24 @@ class TokenEncoder:
         from tokenizers import Tokenizer
 
         self.path = tokenizer_file(tokenizer)
-        try:
-            self._tokenizer = Tokenizer.from_str(self.path.read_text(encoding="utf-8"))
-        except Exception as error:  # the tokenizers library raises Exception itself
-            raise BankError(_damaged(self.path, error)) from error
+        with self._guarded():
+            self._tokenizer = Tokenizer.from_str(_bytes(self.path).decode("utf-8"))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = [token_id for token_id, token in added.items() if token.special]
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Make a BankError of what the tokenizers library raises at a damaged file: Exception, or a Rust panic."""
+        try:
+            yield
+        except BankError:
+            raise
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise BankError(_damaged(self.path, error)) from error
 
     @cached_property
     def tokenizer_hash(self) -> str:
@@ -108,8 +126,14 @@ class TokenEncoder:
 
     @cached_property
     def vocabulary_size(self) -> int:
-        """V: one more than the largest id."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        """V: one more than the largest id; BankError if that can be no vocabulary."""
+        size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        if not 0 < size <= MAX_VOCABULARY:
+            raise BankError(
+                f"{self.path}: its largest token id is {size - 1:,}; no vocabulary has more than {MAX_VOCABULARY:,} "
+                "tokens, get the tokenizer again"
+            )
+        return size
 
     def encode(self, examples: Iterable[HasText]) -> DatasetSummary:
         """Count the tokens in the examples' texts (prompt and first answer), special tokens left out.
@@ -126,14 +150,54 @@ class TokenEncoder:
         """
         texts = texts_of(examples)
         counts = np.zeros(self.vocabulary_size, dtype=np.int64)
-        for start in range(0, len(texts), _BATCH):
-            encodings = self._tokenizer.encode_batch_fast(texts[start : start + _BATCH], add_special_tokens=False)
+        for batch in _batches(texts):
+            with self._guarded():
+                encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
             ids = np.concatenate([np.asarray(encoding.ids, dtype=np.int64) for encoding in encodings])
             counts += np.bincount(ids, minlength=len(counts))
         counts[self._special] = 0  # rows may spell them out
         if not counts.any():
             raise DataError(f"the {len(texts)} rows hold no token to count: all of their texts are empty")
         return DatasetSummary(len(texts), token_counts=counts)
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Texts in groups that are small in number and in characters.
+
+    A text longer than a whole group is cut, before white space where there is some: each cut may count a token or two
+    in another way, of some ten thousand.
+    """
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        for part in _parts(text):
+            if batch and (len(batch) == _BATCH or size + len(part) > _CHARACTERS):
+                yield batch
+                batch, size = [], 0
+            batch.append(part)
+            size += len(part)
+    if batch:
+        yield batch
+
+
+def _parts(text: str) -> Iterator[str]:
+    start = 0
+    while len(text) - start > _CHARACTERS:
+        stop = start + _CHARACTERS
+        space = max(text.rfind(mark, start + 1, stop) for mark in "\n ")
+        stop = space if space > 0 else stop
+        yield text[start:stop]
+        start = stop
+    yield text[start:] if start else text
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return json_text.read_bytes(path)
+    except OSError as error:
+        raise BankError(f"{path} cannot be read: {reason(error)}") from error
+    except json_text.JsonError as error:
+        raise BankError(_damaged(path, error)) from error
 
 
 def _without_null(value: Any) -> Any:
@@ -143,5 +207,5 @@ def _without_null(value: Any) -> Any:
     return [_without_null(v) for v in value] if isinstance(value, list) else value
 
 
-def _damaged(path: Path, error: Exception) -> str:
+def _damaged(path: Path, error: BaseException) -> str:
     return f"{path}: is no tokenizer that the tokenizers library can read ({error}); fetch it again"

@@ -23,6 +23,7 @@ from lorameta.export.output_tensor import base_file, write_with_output
 from lorameta.export.result import Exported
 from lorameta.files import tensors
 from lorameta.files.atomic import fresh_file
+from lorameta.files.links import user_path
 
 #: Architecture in config.json -> (llama.cpp's name of it, whether the rows of q and k are put in another order).
 #: transformers turns pairs (i, i + d/2) of a head, llama.cpp pairs (2i, 2i + 1) for these models, so that its
@@ -105,7 +106,7 @@ def export_gguf(
     gguf = _library()
     if dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r} for gguf; there are {', '.join(DTYPES)}")
-    target = Path(output).expanduser()
+    target = user_path(output)
     if target.is_dir():
         raise UsageError(f"{target} is a directory; name a file in it, e.g. {target / 'adapter.gguf'}")
     if target.is_file() and _head(target) not in (b"", b"GGUF"):
@@ -282,7 +283,13 @@ def _write(
 
 def _verify(gguf: Any, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Read the file back with the package's reader and compare every tensor, bit by bit."""
-    found = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    try:
+        found = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    except (ValueError, IndexError, KeyError) as error:  # what the package makes of a file that ends too early
+        raise LorametaError(
+            f"the GGUF file does not read back ({error}); nothing was kept of it. See whether the disk is full, and "
+            "try again"
+        ) from error
     wrong = sorted(
         name
         for name, array in arrays.items()

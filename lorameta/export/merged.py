@@ -24,6 +24,7 @@ from lorameta.export.result import Exported
 from lorameta.export.rounding import Rounding
 from lorameta.files import tensors
 from lorameta.files.atomic import fresh_directory
+from lorameta.files.links import user_path
 from lorameta.files.tensor_file import Entry
 
 DTYPES = {"f32": ("F32", "float32"), "f16": ("F16", "float16"), "bf16": ("BF16", "bfloat16")}
@@ -83,7 +84,7 @@ def export_merged(
     adapter = adapter if isinstance(adapter, Adapter) else Adapter.from_pretrained(adapter)
     directory = find_base(adapter, base, weights=True)
     config = read_config(directory)
-    target = Path(output).expanduser().resolve()
+    target = user_path(output).resolve()
     if target == directory:
         raise UsageError(f"{target} is the base itself; name another directory")
     with Weights(directory) as weights:
@@ -270,7 +271,7 @@ def _adapter_card(adapter: Adapter | str | os.PathLike[str]) -> bytes:
         from lorameta.adapter.card import card
 
         return card(adapter).encode()
-    path = Path(adapter).expanduser() / CARD
+    path = user_path(adapter) / CARD
     return path.read_bytes() if path.is_file() else b""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import time
 import uuid
@@ -12,6 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lorameta.errors import LorametaError, UsageError
+from lorameta.files.exchange import exchange
+from lorameta.files.links import reason, resolved, user_path
 
 #: What a killed run left beside its target is swept by the next write to the same target, after this many seconds.
 STALE_AFTER = 3600.0
@@ -41,7 +44,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> Path:
     """
     with fresh_file(path) as fresh:
         _write(fresh, data)
-    return Path(path).expanduser()
+    return user_path(path)
 
 
 def write_directory(directory: str | os.PathLike[str], files: Mapping[str, bytes], *, also: Iterable[str] = ()) -> Path:
@@ -64,7 +67,7 @@ def write_directory(directory: str | os.PathLike[str], files: Mapping[str, bytes
     with fresh_directory(directory, {*files, *also}) as fresh:
         for name, data in files.items():
             _write(fresh / name, data)
-    return Path(directory).expanduser().resolve()
+    return user_path(directory).resolve()
 
 
 @contextlib.contextmanager
@@ -76,7 +79,7 @@ def fresh_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     LorametaError
         The file cannot be written; the old one is intact.
     """
-    target = Path(path).expanduser()
+    target = user_path(path)
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +88,7 @@ def fresh_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         _flush(fresh)
         fresh.replace(target)
     except OSError as error:
-        raise LorametaError(f"cannot write {target}: {error.strerror or error}; what was there is unchanged") from error
+        raise LorametaError(f"cannot write {target}: {reason(error)}. What was there is unchanged") from error
     finally:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
@@ -100,7 +103,8 @@ def fresh_directory(directory: str | os.PathLike[str], names: Iterable[str]) -> 
     UsageError, LorametaError
         As :func:`write_directory`.
     """
-    target = Path(directory).expanduser().resolve()
+    target = resolved(user_path(directory))
+    restore(target)
     _refuse_foreign(target, frozenset(names))
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -112,7 +116,7 @@ def fresh_directory(directory: str | os.PathLike[str], names: Iterable[str]) -> 
             _flush(path)
         _swap(fresh, target)
     except OSError as error:
-        raise LorametaError(f"cannot write {target}: {error.strerror or error}; what was there is unchanged") from error
+        raise LorametaError(f"cannot write {target}: {reason(error)}. What was there is unchanged") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -126,6 +130,8 @@ def _refuse_foreign(target: Path, files: Collection[str]) -> None:
     except NotADirectoryError:
         message = f"{target} is a file; give a directory that is new, empty, or one written here before"
         raise UsageError(message) from None
+    except OSError as error:
+        raise LorametaError(f"cannot write {target}: {reason(error)}. Nothing was changed") from error
     if foreign:
         listed = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
         raise UsageError(
@@ -145,7 +151,14 @@ def _flush(path: Path) -> None:
 
 
 def _swap(fresh: Path, target: Path) -> None:
-    """Put `fresh` in the place of `target`. A non-empty directory cannot be renamed over, so it steps aside first."""
+    """Put `fresh` in the place of `target`; what was there is at `fresh` then, or gone.
+
+    In one step where the system can (:func:`lorameta.files.exchange.exchange`), so that a reader always finds one of
+    the two. Elsewhere the old directory steps aside, as a non-empty one cannot be renamed over; a process that is
+    killed just then leaves it beside its place, and the next run puts it back (:func:`restore`).
+    """
+    if target.is_dir() and exchange(fresh, target):
+        return
     aside: list[Path] = []
     try:
         for attempt in range(10):  # more than two only if other processes replace the same directory meanwhile
@@ -166,10 +179,25 @@ def _swap(fresh: Path, target: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def restore(target: Path) -> None:
+    """Put a directory back that a killed writer had moved aside; nothing happens where there is one."""
+    if os.path.lexists(target):
+        return
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.\d\.old")
+    with contextlib.suppress(OSError):
+        found = [entry for entry in target.parent.iterdir() if name.fullmatch(entry.name) and entry.is_dir()]
+        for entry in sorted(found, key=lambda entry: entry.stat().st_mtime, reverse=True)[:1]:
+            entry.rename(target)
+
+
 def _sweep(target: Path) -> None:
     """Remove what a killed process left beside `target`; what was moved aside stays unless `target` is whole."""
     names = f".{target.name}."
-    for entry in target.parent.iterdir():
+    try:
+        entries = list(target.parent.iterdir())
+    except OSError:  # it may be written to and not be listed
+        return
+    for entry in entries:
         if not entry.name.startswith(names) or entry.suffix not in (".tmp", ".old"):
             continue
         with contextlib.suppress(OSError):

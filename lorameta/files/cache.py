@@ -6,11 +6,13 @@ import os
 import sys
 from pathlib import Path
 
+from lorameta.files.links import user_path
+
 
 def cache_directory() -> Path:
     """Return the cache directory of lorameta: ``LORAMETA_CACHE``, else a folder in the system's cache."""
     if given := os.environ.get("LORAMETA_CACHE"):
-        return Path(given).expanduser().absolute()
+        return user_path(given).absolute()
     if sys.platform == "win32":
         root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

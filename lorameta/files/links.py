@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from lorameta.errors import BankError, LorametaError
+from lorameta.errors import BankError, LorametaError, UsageError
 
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -136,6 +136,57 @@ def file_of(directory: Path, name: str) -> Path:
     if not (target.parent == blobs and _BLOB.fullmatch(target.name) and target.is_file()):
         raise BankError(f"{path} is a link to {target}; links are not followed, put the file itself there")
     return target
+
+
+def is_directory(path: Path) -> bool:
+    """Whether there is a directory; also no where the name can be none: too long, with NUL, a link to itself."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; also no where the name can be none, or where it may not be looked for."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same place, links resolved; no where one leads nowhere."""
+    try:
+        return one.resolve() == other.resolve()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path that the user gave, with ``~`` and ``~name`` replaced by a home directory.
+
+    Raises
+    ------
+    UsageError
+        There is no such user, or it can be the path of nothing.
+    """
+    try:
+        found = Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{path}: there is no such user; write ./~... for a file of that name") from None
+    if "\0" in str(found):
+        raise UsageError(f"{path}: a path cannot hold the character NUL")
+    return found
+
+
+def resolved(path: Path) -> Path:
+    """Return a path with all links resolved; BankError where they lead in a circle, or a name is too long."""
+    try:
+        return path.resolve()
+    except OSError as error:
+        raise BankError(f"{str(path)[:300]} is no usable path: {reason(error)}") from error
+    except RuntimeError as error:  # of Python 3.12 and older
+        raise BankError(f"{path} is no usable path: a link leads back to itself, delete it") from error
 
 
 def reason(error: OSError) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.errors import LorametaError
+from lorameta.files import json_text
 from lorameta.files.atomic import write_file
 
 #: What file systems without locks answer.
@@ -34,8 +35,8 @@ class ResumableFolder:
 
     def stored(self, name: str, key: object) -> dict[str, Any] | None:
         """Return what was kept under this key, without the key; None if there is no such object."""
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            content = json.loads((self.folder / name).read_bytes())
+        with contextlib.suppress(OSError, ValueError):
+            content = json_text.read(self.folder / name)
             if isinstance(content, dict) and content.pop("key", None) == json.loads(json.dumps(key)):
                 return content
         return None

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lorameta.files.links import user_path
+
 #: Bytes a second below which a disk is slow: a base of 14 GB takes more than a minute to read.
 SLOW = 200_000_000
 _SAMPLE, _CHUNK = 256 << 20, 8 << 20
@@ -59,7 +61,7 @@ def look(path: Path, *, measure: bool = True) -> Disk:
     To measure, a temporary file of 256 MB at most, and of a hundredth of the free space at most, is written, dropped
     from the page cache and read; the file is removed whatever happens.
     """
-    path = path.expanduser().absolute()
+    path = user_path(path).absolute()
     while not path.is_dir() and path != path.parent:
         path = path.parent
     usage = shutil.disk_usage(path)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 
 from lorameta.base_model.locate import PACKAGED, complete, converted, gguf_file
 from lorameta.errors import BankError
+from lorameta.files.links import is_directory, user_path
 
 
 def missing(base: str, revision: str | None = None) -> str | None:
@@ -20,7 +20,7 @@ def missing(base: str, revision: str | None = None) -> str | None:
     """
     if absent := [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]:
         return f"{' and '.join(absent)} not installed (pip install 'lorameta[evaluate]')"
-    if Path(base).expanduser().is_dir():
+    if is_directory(user_path(base)):
         return None
     known = PACKAGED.get(base)
     if known is not None and (complete(converted(known)) or gguf_file(base) is not None):

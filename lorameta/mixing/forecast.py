@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorameta.errors import BankError, UsageError, violations
+from lorameta.files import json_text
 from lorameta.files.atomic import write_file
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Record:
     def load(cls, path: Path) -> Record:
         """Read what :meth:`save` wrote; BankError says what is wrong with the file."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json_text.read(path)
             if content["format"] != FORMAT:
                 raise BankError(f"{path} has the format {content['format']!r}; this version reads {FORMAT}")
             tasks = content["tasks"]
@@ -73,7 +74,9 @@ class Record:
                 np.array([task["p_value"] for task in tasks], dtype=np.float64),
                 {m: np.array([task["gain"][m] for task in tasks], dtype=np.float64) for m in metrics},
             )
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            if any(values.ndim != 1 for values in (found.p_values, *found.gains.values())):
+                raise ValueError("a task has several values for one metric")
+        except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise BankError(f"{path} is no leave-one-out record ({error!r}); delete it or measure it again") from error
         bad = [m for m, values in {"p_value": found.p_values, **found.gains}.items() if not np.isfinite(values).all()]
         if bad:

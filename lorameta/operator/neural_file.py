@@ -90,6 +90,10 @@ def save(found: Fit, bank: AdapterBank) -> Path:
     return write_file(path_of(bank, found.distance), encode(arrays, {_KEY: text}))
 
 
+#: What a header of other types leads to.
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
+
+
 def load(bank: AdapterBank, distance: str) -> Fit:
     """Read the operator that was fitted to a bank for a distance.
 
@@ -114,11 +118,13 @@ def load(bank: AdapterBank, distance: str) -> Fit:
             raise ValueError("its arrays are not those of such a network")
         if header["distance"] != distance or not all(np.isfinite(value).all() for value in parameters.values()):
             raise ValueError("it is of another distance, or holds numbers that are not finite")
+        if not all(isinstance(value, float) for value in {**header["errors"], **header["cross_validated"]}.values()):
+            raise ValueError("its errors are no numbers by name")
         operator = NeuralOperator(parameters, header["errors"])
         found = Fit(
             operator, distance, header["content_hash"], header["adapters"], header["cross_validated"], header["version"]
         )
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (SafetensorError, OSError, RecursionError, *_DAMAGE) as error:
         raise BankError(f"{path} is damaged ({error}); {remedy}") from error
     if found.content_hash != bank.content_hash:
         raise BankError(

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from lorameta.adapter import Adapter
@@ -17,6 +16,7 @@ from lorameta.base_model.config import find_config
 from lorameta.base_model.load import Base, load_base, load_tokenizer
 from lorameta.base_model.shape import ALL_LINEAR, chosen_paths, linear_shapes, meta_model, outline
 from lorameta.data.split import Parts
+from lorameta.files.links import user_path
 from lorameta.machine.machine import THREAD_VARIABLES, look
 from lorameta.machine.memory import ITEMSIZE
 from lorameta.training import choose, memory_plan
@@ -228,7 +228,7 @@ def prepare(
         store, known = None, None
         if checkpoint is not None:
             key = key_of(parts, name, revision, settings, start)
-            store = CheckpointFolder(Path(checkpoint).expanduser(), key)
+            store = CheckpointFolder(user_path(checkpoint), key)
             if fresh:
                 store.clear()
             stack.enter_context(

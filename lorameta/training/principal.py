@@ -6,7 +6,6 @@ import gzip
 import random
 from collections.abc import Callable, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from lorameta.base_model.load import Base
 from lorameta.base_model.shape import chosen_paths, linear_shapes
 from lorameta.errors import DataError
+from lorameta.files.links import user_path
 
 #: A line that separates two documents of a text file.
 SEPARATOR = "<|end|>"
@@ -29,7 +29,7 @@ def read_texts(path: str | PathLike[str]) -> list[str]:
     DataError
         The file cannot be read, or holds no text.
     """
-    file = Path(path).expanduser()
+    file = user_path(path)
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         text = data.decode("utf-8")

@@ -6,10 +6,10 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
 from lorameta.errors import LorametaError
+from lorameta.files.links import user_path
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Log:
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self.file: TextIO | None = None
         if path is not None:
-            place = Path(path).expanduser()
+            place = user_path(path)
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 self.file = place.open("a", encoding="utf-8")

@@ -72,5 +72,5 @@ def test_a_record_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     made = record()
     made.gains["loss"][3] = np.nan
     made.save(tmp_path / "leave_one_out.json")
-    with pytest.raises(BankError, match="loss is not finite"):
+    with pytest.raises(BankError, match="holds NaN"):
         Record.load(tmp_path / "leave_one_out.json")

@@ -21,6 +21,7 @@ from lorameta.bank.manifest import inside
 from lorameta.bank.records import AdapterRecord
 from lorameta.errors import LorametaError, LorametaWarning, violations
 from lorameta.files.atomic import sha256_file
+from lorameta.files.links import is_file, reason
 
 #: Adapters that are fetched at once.
 JOBS = 4
@@ -41,7 +42,7 @@ def is_away(root: Path, record: AdapterRecord) -> bool:
     if not record.hub or record.shard:
         return False
     directory = root / record.path
-    return not ((directory / WEIGHTS).is_file() and (directory / CONFIG).is_file())
+    return not (is_file(directory / WEIGHTS) and is_file(directory / CONFIG))
 
 
 def fetch(root: Path, records: Iterable[AdapterRecord], *, jobs: int = JOBS) -> int:
@@ -126,7 +127,7 @@ def _fetch(client: Client, root: Path, record: AdapterRecord) -> None:
                 place.mkdir(parents=True, exist_ok=True)
                 found.replace(place / name)
             except OSError as error:
-                raise LorametaError(f"cannot write {place / name}: {error.strerror or error}") from error
+                raise LorametaError(f"cannot write {place / name}: {reason(error)}") from error
     clear_work(root, "fetch", record.id)
 
 
@@ -142,7 +143,7 @@ def _verified(client: Client, record: AdapterRecord, file: str, digest: str, fol
             # The history was rewritten; the newest commit may hold the same file.
             path = client.download(repo, file, folder, revision="main", force=attempt > 1)
         except OSError as error:
-            raise LorametaError(f"cannot write to {folder}: {error.strerror or error}") from error
+            raise LorametaError(f"cannot write to {folder}: {reason(error)}") from error
         found = sha256_file(path)
         if found == digest:
             return path

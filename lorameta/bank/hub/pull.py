@@ -20,7 +20,7 @@ from lorameta.bank.manifest import MANIFEST, parse_manifest, read_manifest
 from lorameta.bank.records import Manifest
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files.atomic import sha256, sha256_file
-from lorameta.files.links import remove_folder
+from lorameta.files.links import remove_folder, user_path
 
 if TYPE_CHECKING:
     from lorameta.encoder.summary import Summaries
@@ -86,7 +86,7 @@ def pull(
         There is something else in `out`.
     """
     repo = require_hub_id(repo, "a bank")
-    root = Path(cached_bank(repo) if out is None else out).expanduser().resolve()
+    root = user_path(cached_bank(repo) if out is None else out).resolve()
     before = _before(root, repo)
     client = client or Client("pulling a bank")
     info = client.model(repo, revision)
@@ -116,7 +116,8 @@ def _before(root: Path, repo: str) -> Manifest | None:
         raise UsageError(f"{root} is a file; give a new directory")
     if (root / MANIFEST).is_file():
         before = read_manifest(root)
-        if before.recipe.get("pulled", {}).get("repo", "").lower() != repo.lower():
+        pulled = before.recipe.get("pulled")
+        if not isinstance(pulled, dict) or str(pulled.get("repo")).lower() != repo.lower():
             raise UsageError(f"{root} is a bank already, and not the one of {repo}; give a new directory")
         if own := [record.id for record in before.adapters if not record.hub]:
             added = f"{', '.join(own[:5])}, which would be lost"

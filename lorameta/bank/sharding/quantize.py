@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 
 from lorameta.adapter.lora import LoraPair
 from lorameta.adapter.peft_format import WEIGHTS
@@ -17,6 +16,7 @@ from lorameta.bank.sharding.move import Moved, Progress, commit, discard, leftov
 from lorameta.bank.sharding.quantized import write_quantized
 from lorameta.bank.sharding.shard import FOLDER
 from lorameta.errors import BankError, violations
+from lorameta.files.links import user_path
 
 
 def quantize(directory: str | PathLike[str], *, progress: Progress | None = None) -> Moved:
@@ -43,7 +43,7 @@ def quantize(directory: str | PathLike[str], *, progress: Progress | None = None
     LorametaError
         There is not enough room, or the directory cannot be written.
     """
-    root = Path(directory).expanduser().resolve()
+    root = user_path(directory).resolve()
     manifest = read_manifest(root)
     small = {file for file, entry in manifest.shards.items() if "bits" in entry}
     records = [

@@ -21,7 +21,7 @@ from lorameta.adapter.peft_config import LoraSettings
 from lorameta.adapter.peft_format import PREFIX, Halves
 from lorameta.bank.records import MAX_ID, AdapterRecord
 from lorameta.errors import BankError
-from lorameta.files import tensors
+from lorameta.files import json_text, tensors
 from lorameta.files.atomic import sha256_file
 from lorameta.files.tensor_file import Entry, TensorFile
 
@@ -62,9 +62,9 @@ class Shard:
         if self.file.size != bytes:
             raise BankError(f"{path} has {self.file.size} bytes, {bytes} by bank.json; get the bank again")
         try:
-            content = json.loads(self.file.metadata["lorameta"])
+            content = json_text.decode(self.file.metadata["lorameta"])
             known, ids = content["format"] in (1, 2), content["ids"]
-        except (KeyError, TypeError, ValueError, RecursionError):
+        except (KeyError, TypeError, ValueError):
             raise BankError(f"{path} is no shard: its header does not name its adapters; get the bank again") from None
         if not known or not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
             raise BankError(f"{path} is a shard of another version; upgrade lorameta, or get the bank again")

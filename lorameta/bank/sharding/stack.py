@@ -35,6 +35,7 @@ from lorameta.bank.sharding.move import (
 )
 from lorameta.bank.sharding.shard import FOLDER, RowLayout, Shard, capacity, row_layout, shard_header, write_shard
 from lorameta.errors import BankError, UsageError, violations
+from lorameta.files.links import user_path
 
 #: Size of a shard in bytes, at most.
 SHARD_BYTES = 4_000_000_000
@@ -78,7 +79,7 @@ def stack(
     """
     if shard_bytes < 1:
         raise UsageError(f"a shard of {shard_bytes} bytes holds nothing; give 1 or more")
-    root = Path(directory).expanduser().resolve()
+    root = user_path(directory).resolve()
     manifest = read_manifest(root)
     wanted = chosen(manifest, ids)
     if ids is None:  # what is on the Hub only stays there

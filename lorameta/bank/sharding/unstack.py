@@ -30,6 +30,7 @@ from lorameta.bank.sharding.move import (
 from lorameta.bank.sharding.quantized import row_hash
 from lorameta.bank.sharding.shard import write_peft
 from lorameta.errors import BankError
+from lorameta.files.links import user_path
 
 
 def unstack(
@@ -42,7 +43,7 @@ def unstack(
 
     Parameters and errors are those of :func:`lorameta.bank.sharding.stack.stack`.
     """
-    root = Path(directory).expanduser().resolve()
+    root = user_path(directory).resolve()
     manifest = read_manifest(root)
     discard(root, leftovers(root, manifest))
     by_shard: dict[str, list[AdapterRecord]] = defaultdict(list)

@@ -24,7 +24,7 @@ from lorameta.bank_builder.hub.state import State, States
 from lorameta.bank_builder.hub.tokenizer import find_tokenizer
 from lorameta.bank_builder.summarise import Summariser
 from lorameta.errors import BankError, LorametaError, UsageError, violations
-from lorameta.files.links import remove_folder
+from lorameta.files.links import remove_folder, user_path
 
 if TYPE_CHECKING:
     from lorameta.encoder import Summaries
@@ -147,7 +147,7 @@ def build(
     UsageError
         The options cannot work.
     """
-    root = Path(out).expanduser().resolve()
+    root = user_path(out).resolve()
     base = base or collection.base_model
     if not base:
         raise UsageError("give the base model of the adapters: --base, an id of the Hub")

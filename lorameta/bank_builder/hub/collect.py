@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from lorameta.adapter.peft_format import CONFIG
@@ -14,6 +13,7 @@ from lorameta.bank.hub.presets import Collection, Member
 from lorameta.bank.locate import hub_id
 from lorameta.bank.records import MAX_ID, unsafe_ids
 from lorameta.errors import BankError, UsageError, violations
+from lorameta.files.links import user_path
 
 #: Columns of a list; only `adapter` is needed.
 COLUMNS = (
@@ -57,7 +57,7 @@ def of_list(path: str | PathLike[str]) -> Collection:
     from lorameta.data.files import read_file
     from lorameta.data.problems import Problems
 
-    file = Path(path).expanduser()
+    file = user_path(path)
     bad = Problems(str(file), f"{file}:")
     entries: list[dict[str, str]] = []
     for line, row in read_file(file, "utf-8", bad):

@@ -17,7 +17,8 @@ from lorameta.bank.locate import require_hub_id
 from lorameta.bank.manifest import MANIFEST
 from lorameta.bank.records import Manifest
 from lorameta.errors import BankError, UsageError, violations
-from lorameta.files.links import file_of, opened, reason
+from lorameta.files import json_text
+from lorameta.files.links import file_of, opened, reason, user_path
 
 if TYPE_CHECKING:
     from lorameta.bank.bank import AdapterBank
@@ -121,7 +122,7 @@ def push_adapter(
     Trouble
         The Hub does not take it.
     """
-    repo, root = require_hub_id(repo), Path(directory).expanduser().resolve()
+    repo, root = require_hub_id(repo), user_path(directory).resolve()
     if base is not None:
         base = require_hub_id(base, "a base model")
     if not root.is_dir():
@@ -151,7 +152,7 @@ def push_adapter(
     if base is not None and base != said:
         from lorameta.adapter.card import renamed_base
 
-        content = json.loads(_text(files[peft_format.CONFIG]))
+        content = json_text.decode(_text(files[peft_format.CONFIG]))
         content["base_model_name_or_path"] = base
         files[peft_format.CONFIG] = (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
         files[peft_format.CARD] = renamed_base(_text(files[peft_format.CARD]), said, base).encode()

@@ -9,7 +9,7 @@ from lorameta.bank.hub.client import Client, Trouble
 from lorameta.bank.hub.contents import TOKENIZER_FILES
 from lorameta.bank.locate import hub_id
 from lorameta.errors import BankError, UsageError
-from lorameta.files.links import file_of
+from lorameta.files.links import file_of, user_path
 
 #: What is carried along, if it is there; only the first is needed.
 FILES = TOKENIZER_FILES
@@ -33,7 +33,7 @@ def find_tokenizer(client: Client, place: str, folder: Path, revision: str | Non
         There is no ``tokenizer.json``, or the Hub does not give it.
     """
     target = folder / "tokenizer"
-    local = Path(place).expanduser()
+    local = user_path(place)
     if local.is_dir():
         if not (local / FILES[0]).is_file():
             raise UsageError(f"--tokenizer: there is no {local / FILES[0]}")

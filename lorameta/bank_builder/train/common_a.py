@@ -13,6 +13,7 @@ import numpy as np
 from lorameta.errors import DataError, UsageError
 from lorameta.files import tensors
 from lorameta.files.atomic import sha256, sha256_file, write_file
+from lorameta.files.links import user_path
 from lorameta.training import LoraTraining
 from lorameta.training.principal import LENGTH, TOKENS
 
@@ -43,7 +44,7 @@ def a_key(fingerprint: str, settings: LoraTraining, calibration: Sequence[str | 
         return None
     if not calibration:
         raise UsageError("--init-a principal needs text: name a file of it with --calibration")
-    files = [Path(path).expanduser() for path in calibration]
+    files = [user_path(path) for path in calibration]
     if missing := [str(file) for file in files if not file.is_file()]:
         raise DataError(f"there is no calibration text {', '.join(missing)}")
     content = [

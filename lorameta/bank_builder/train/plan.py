@@ -14,6 +14,7 @@ from lorameta.bank_builder.train.worker import probe
 from lorameta.data import fingerprint
 from lorameta.errors import LorametaError, UsageError, violations
 from lorameta.files.atomic import sha256
+from lorameta.files.links import user_path
 from lorameta.training import LoraTraining, Parts
 from lorameta.training.train import ENGINE
 
@@ -98,7 +99,7 @@ class BankRun:
 
 def locate(base: str | PathLike[str], revision: str | None, root: Path) -> tuple[str, str | None, str]:
     """Where the base is, its revision, and what the bank calls it."""
-    path = Path(base).expanduser()
+    path = user_path(base)
     if path.is_dir():
         path = path.resolve()
         if path.is_relative_to(root):

@@ -32,6 +32,7 @@ from lorameta.bank_builder.train.tasks import find_tasks, read_rows, reason
 from lorameta.bank_builder.train.worker import Job, Outcome, train_task
 from lorameta.bank_builder.train.write import token_encoder, weak, write
 from lorameta.errors import LorametaError, UsageError
+from lorameta.files.links import user_path
 from lorameta.training import LoraTraining
 from lorameta.training.train import ENGINE
 
@@ -174,7 +175,7 @@ def train_bank(
 
     begun = time.perf_counter()
     found = {task.id: task for task in find_tasks(tasks, index)}
-    root = Path(output).expanduser().resolve()
+    root = user_path(output).resolve()
     source, commit, said = locate(base, revision, root)
     model = meta_model(find_config(source, revision), "float32")
     settings = settings or LoraTraining(dtype="bfloat16")

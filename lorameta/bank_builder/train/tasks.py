@@ -14,6 +14,7 @@ from lorameta.data import load_examples
 from lorameta.data.files import FORMATS
 from lorameta.data.split import Parts, split_examples
 from lorameta.errors import DataError, LorametaError, violations
+from lorameta.files.links import user_path
 
 INDEX = "index.json"
 #: Field of an index → the types it may have.
@@ -50,10 +51,10 @@ def find_tasks(folder: str | PathLike[str], index: str | PathLike[str] | None = 
         There is no folder or no dataset in it, two files have one id, an id is no safe file name, or the index is
         damaged; all violations.
     """
-    root = Path(folder).expanduser()
+    root = user_path(folder)
     if not root.is_dir():
         raise DataError(f"there is no folder {root}; give the one that holds the datasets, a file for each task")
-    known = _read_index(Path(index).expanduser() if index is not None else root / INDEX, index is not None)
+    known = _read_index(user_path(index) if index is not None else root / INDEX, index is not None)
     files: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(root.iterdir()):
         if path.suffix.lower() in FORMATS and path.name != INDEX and not path.name.startswith(".") and path.is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,5 +34,12 @@ def megabytes(advance: Callable[[int], object]) -> Callable[[int], None]:
 
 def scores(record: AdapterRecord) -> dict[str, float | None]:
     """What base and adapter scored on the test rows of the adapter's own task; None where it was not measured."""
-    test = record.scores.get("test", {})
-    return {f"{who}_{metric}": test.get(who, {}).get(metric) for metric in ("exact_match", "rouge_l") for who in WHO}
+    test = record.scores.get("test")
+    return {f"{who}_{metric}": _number(test, who, metric) for metric in ("exact_match", "rouge_l") for who in WHO}
+
+
+def _number(scores: Any, *keys: str) -> float | None:
+    """What is under some keys, one in the other; None unless it is a number: what a record says of scores is free."""
+    for key in keys:
+        scores = scores.get(key) if isinstance(scores, dict) else None
+    return scores if isinstance(scores, (int, float)) else None
