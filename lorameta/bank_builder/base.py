@@ -13,7 +13,7 @@ from lorameta.bank.records import BaseRecord
 from lorameta.bank_builder.copying import copy_file, keep_only
 from lorameta.errors import BankError, UsageError
 from lorameta.files import json_text
-from lorameta.files.links import file_of, user_path
+from lorameta.files.links import file_of, make_folder, user_path
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _FILES = tuple(f"*{suffix}" for suffix in BASE_SUFFIXES)
@@ -118,7 +118,7 @@ def stage(base: BankBase, root: Path, folder: Path, *, link: bool = False) -> di
 
 def _copy(files: list[Path], target: Path, link: bool) -> None:
     """Copy files that are not there already, whole and unchanged, from a run before."""
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     keep_only(target, {file.name for file in files})
     for file in files:
         copy_file(file_of(file.parent, file.name), target / file.name, link=link, reuse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lorameta.adapter import peft_format
 from lorameta.errors import LorametaError
-from lorameta.files.links import file_of, reason
+from lorameta.files.links import file_of, make_folder, reason
 
 #: What is taken from a PEFT directory: the card names the licence.
 FILES = (peft_format.CONFIG, peft_format.WEIGHTS, peft_format.CARD)
@@ -64,7 +64,7 @@ def copy_adapter(source: Path, target: Path, *, link: bool = False, reuse: bool 
 
     Links are followed inside the Hub's own cache only (:func:`lorameta.files.links.file_of`); BankError elsewhere.
     """
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     files = {name: file_of(source, name) for name in FILES if os.path.lexists(source / name)}
     keep_only(target, files)
     copied = [copy_file(file, target / name, link=link, reuse=reuse) for name, file in files.items()]

@@ -195,6 +195,8 @@ def _finished(root: Path, sources: list[Source]) -> Built | None:
     if not has_work(root, "build") or not (root / MANIFEST).exists():
         return None
     with locked(root, name="build.lock"):
+        if not has_work(root, "build"):
+            return None  # it was not killed, only at work
         manifest = read_manifest(root)
         known = [record.id for record in manifest.adapters]
         if sorted([*known, *(entry["id"] for entry in manifest.left_out)]) != sorted(source.id for source in sources):

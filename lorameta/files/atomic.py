@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lorameta.errors import LorametaError, UsageError
 from lorameta.files.exchange import exchange
-from lorameta.files.links import reason, resolved, user_path
+from lorameta.files.links import is_directory, reason, resolved, user_path
 
 #: What a killed run left beside its target is swept by the next write to the same target, after this many seconds.
 STALE_AFTER = 3600.0
@@ -181,7 +181,7 @@ def _swap(fresh: Path, target: Path) -> None:
 
 def restore(target: Path) -> None:
     """Put a directory back that a killed writer had moved aside; nothing happens where there is one."""
-    if os.path.lexists(target):
+    if not is_directory(target.parent) or os.path.lexists(target):
         return
     name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.\d\.old")
     with contextlib.suppress(OSError):

@@ -58,6 +58,15 @@ def own_folder(root: Path, *parts: str) -> Path:
     return path
 
 
+def make_folder(path: Path) -> Path:
+    """Make a directory and those above it, where there is none; LorametaError where the system refuses."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LorametaError(f"cannot write to {path}: {reason(error)}") from error
+    return path
+
+
 def remove_folder(root: Path, *parts: str) -> None:
     """Delete a directory below `root`, as far as the system lets it; nothing happens where a part is a link."""
     if link_in(root, *parts) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -10,24 +11,30 @@ from pathlib import Path
 
 import pytest
 
+from lorameta.errors import LorametaError
+
 KILLED, FAILED = 77, 78
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "shutil.rmtree"}
 
 
-def survives(n: int, action: Callable[[], object], root: Path, *, half: bool = False) -> bool:
+def survives(n: int, action: Callable[[], object], root: Path, *, half: bool = False, full: bool = False) -> bool:
     """Run `action` in a child process that is killed at its n-th change below `root`; whether it came to its end.
 
     With `half`, a change is a file's content, of which half is written before the end; else it is any call that
-    creates, opens for writing, renames or removes something, and it is not made.
+    creates, opens for writing, renames or removes something, and it is not made. With `full` the process is not killed:
+    from its n-th change on the disk is full, nothing can be created or opened for writing any more, and the action must
+    fail with a LorametaError that says so.
     """
     child = os.fork()
     if child == 0:
         try:
-            (_halve if half else _count)(n, root.resolve())
+            (_halve if half else _fill if full else _count)(n, root.resolve())
             action()
             os._exit(0)
         except BaseException as error:
+            if full and isinstance(error, LorametaError) and "make room" in str(error):
+                os._exit(KILLED)
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             os._exit(FAILED)
     _, status = os.waitpid(child, 0)
@@ -36,7 +43,16 @@ def survives(n: int, action: Callable[[], object], root: Path, *, half: bool = F
     return code == 0
 
 
-def _count(n: int, root: Path) -> None:
+def _fill(n: int, root: Path) -> None:
+    def stop() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    _count(n, root, stop, {"os.mkdir", "os.link"})
+
+
+def _count(
+    n: int, root: Path, stop: Callable[[], object] = lambda: os._exit(KILLED), events: set[str] = _CHANGES
+) -> None:
     seen = 0
 
     def hook(event: str, args: tuple) -> None:
@@ -48,14 +64,14 @@ def _count(n: int, root: Path) -> None:
             )
             if not writing:
                 return
-        elif event not in _CHANGES:
+        elif event not in events:
             return
         else:
             path = args[0]
         if isinstance(path, (str, bytes, os.PathLike)) and Path(os.fsdecode(path)).is_relative_to(root):
             seen += 1
             if seen > n:
-                os._exit(KILLED)
+                stop()
 
     sys.addaudithook(hook)
 

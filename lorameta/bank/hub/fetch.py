@@ -21,7 +21,7 @@ from lorameta.bank.manifest import inside
 from lorameta.bank.records import AdapterRecord
 from lorameta.errors import LorametaError, LorametaWarning, violations
 from lorameta.files.atomic import sha256_file
-from lorameta.files.links import is_file, reason
+from lorameta.files.links import is_file, make_folder, reason
 
 #: Adapters that are fetched at once.
 JOBS = 4
@@ -124,7 +124,7 @@ def _fetch(client: Client, root: Path, record: AdapterRecord) -> None:
                 continue
             found = _verified(client, record, file, digest, folder)
             try:
-                place.mkdir(parents=True, exist_ok=True)
+                make_folder(place)
                 found.replace(place / name)
             except OSError as error:
                 raise LorametaError(f"cannot write {place / name}: {reason(error)}") from error

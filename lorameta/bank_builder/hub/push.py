@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorameta.adapter import peft_format
+from lorameta.adapter import metadata, peft_format
 from lorameta.bank.hub.client import Client
 from lorameta.bank.hub.contents import FILES, FOLDERS, is_extra
 from lorameta.bank.locate import require_hub_id
@@ -132,7 +132,7 @@ def push_adapter(
     if problems or found.settings is None:
         raise BankError(violations(problems, f"{root} was not pushed:"))
     said = found.settings.base_model
-    names = (peft_format.CONFIG, peft_format.WEIGHTS, peft_format.CARD)
+    names = (peft_format.CONFIG, peft_format.WEIGHTS, peft_format.CARD, metadata.FILE)
     files: dict[str, Path | bytes] = {
         name: _content(home.parent, home.name)
         for name in names

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from lorameta.bank.hub.client import Client, Trouble
 from lorameta.bank.hub.contents import TOKENIZER_FILES
 from lorameta.bank.locate import hub_id
+from lorameta.bank_builder.copying import copy_file
 from lorameta.errors import BankError, UsageError
-from lorameta.files.links import file_of, user_path
+from lorameta.files.links import file_of, make_folder, user_path
 
 #: What is carried along, if it is there; only the first is needed.
 FILES = TOKENIZER_FILES
@@ -42,9 +42,9 @@ def find_tokenizer(client: Client, place: str, folder: Path, revision: str | Non
         if hub_id(place) is None:
             raise UsageError(f"--tokenizer: there is no directory {place}, and it is no id of the Hub either")
         found = _download(client, place, folder / "files" / "tokenizer", revision)
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     for name, path in found.items():
-        shutil.copyfile(path, target / name)
+        copy_file(path, target / name)
     return target
 
 
