@@ -26,8 +26,9 @@ def delta(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int) -> tuple[Lo
     arXiv 2509.17786). The factors follow from Q_B U = B R_Aᵀ V / S and (Q_A V)ᵀ = Uᵀ R_B A / S, which spares both Q.
     R comes from the Gram matrix BᵀB = RᵀR, which takes much less time than a QR decomposition but squares the
     singular values: what it loses is at most √(K ε) of the size of the factors, about 1e-7. Where the terms cancel so
-    far that this could be seen in the sum, QR it is. Terms with one common A are added up on it first. Cost O((d_out + d_in) K² + K³) for ranks that sum to K, up to
-    K = `EXACT_RANK`; beyond, see :func:`lorameta.combiner.randomised.randomised`.
+    far that this could be seen in the sum, QR it is. Terms with one common A are added up on it first. Cost
+    O((d_out + d_in) K² + K³) for ranks that sum to K, up to K = `EXACT_RANK`; beyond, see
+    :func:`lorameta.combiner.randomised.randomised`.
 
     Parameters
     ----------

@@ -11,17 +11,17 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorameta.errors import LorametaWarning, UsageError
+from lorameta.errors import DataError, LorametaWarning, UsageError
 from lorameta.mixing import budget as budgets
 from lorameta.mixing.add_up import add_up
 from lorameta.mixing.at_hand import missing, parameters
 from lorameta.mixing.weigh import context_of, mixture_of, weigh
 from lorameta.operator.choice import Choice, choose
+from lorameta.operator.context import draw
 from lorameta.operator.gradient import scores
 from lorameta.operator.mixture_loss import Measured, MixtureLoss
 from lorameta.operator.normalized import normalized
@@ -44,15 +44,18 @@ class Auto:
     ----------
     budget : float
         Seconds on a machine of two cores.
-    wanted : bool
-        Whether the readout may be fitted.
+    readout : bool or None
+        Whether to fit a readout; None leaves it to the plan.
+    seed : int
+        Of the rows that are drawn.
     report : dict
         JSON-able: ``chose``, ``why``, ``more``, ``held_out_rows``, ``forecast_seconds`` and ``stages``, a list of
         ``{"name", "loss", "exact_match", "kept"}`` that begins with the base.
     """
 
     budget: float = budgets.BUDGET
-    wanted: bool = True
+    readout: bool | None = None
+    seed: int = 0
     report: dict[str, Any] = field(default_factory=dict)
     base: Base | None = None
     plan: budgets.Plan = field(default_factory=budgets.Plan)
@@ -72,15 +75,17 @@ class Auto:
             Of an operator on distances alone: the first stage, and all there is without labelled rows or base.
         progress : Progress
         """
-        self.labelled = [example for example in found.examples if example.outputs]
+        self.take_all(found.examples)
         first = weigh(found, fallback)
         self.plan = self._planned(found)
+        if self.readout and not self.plan.fit:
+            self.plan = replace(self.plan, fit=len(self.labelled))
         if not self.plan.gradient:
             self.report = {"chose": first.operator, "why": self.plan.why, "more": list(self.plan.more), "stages": []}
             return replace(first, auto=self.report)
         from lorameta.base_model.load import load_base
 
-        order = np.random.default_rng(found.seed).permutation(len(self.labelled))
+        order = np.random.default_rng(self.seed).permutation(len(self.labelled))
         held = [self.labelled[i] for i in sorted(order[: self.plan.held_out])]
         seen = replace(found, examples=[self.labelled[i] for i in order[self.plan.held_out :]])
         progress.start(f"loading the base model (about {self.plan.seconds:.0f} s in all)")
@@ -94,18 +99,22 @@ class Auto:
         return replace(best, auto=self.report)
 
     def take_all(self, examples: Sequence[Example]) -> None:
-        """Plan a readout on all labelled rows, after an operator that was named."""
+        """Plan a readout on all labelled rows, if one is asked for, after an operator that was named."""
         self.labelled = [example for example in examples if example.outputs]
-        self.plan = budgets.Plan(fit=len(self.labelled))
+        if self.readout and not self.labelled:
+            raise DataError(
+                f"none of the {len(examples)} rows has an output to fit a readout to; add outputs, or no fit"
+            )
+        self.plan = budgets.Plan(fit=len(self.labelled) if self.readout else 0)
 
     def fit(self, adapter: Adapter, progress: Progress) -> Adapter:
-        """Fit the readout to labelled rows on top of an adapter, where it is wanted and the plan has room for it."""
-        if not (self.wanted and self.plan.fit) or find_spec("lorameta.training.fit") is None:
+        """Fit the readout to labelled rows on top of an adapter, where it is asked for or the plan has room for it."""
+        if self.readout is False or not self.plan.fit:
             return adapter
         from lorameta.base_model.load import load_base
         from lorameta.training.fit import fit_readout
 
-        rows = list(self.labelled)[: self.plan.fit]
+        rows = draw(self.labelled, self.plan.fit, seed=self.seed, operator="fit")
         progress.start("fitting the readout", len(rows))
         begin = time.perf_counter()
         base = self.base or load_base(adapter.base_model, adapter.base_revision)

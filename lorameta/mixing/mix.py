@@ -59,7 +59,7 @@ def mix_rows(
     by_itself = operator == "auto" and temperature is None and top_k is None
     name = FALLBACK if operator == "auto" else operator
     choice = choose(name, temperature=temperature, top_k=top_k, options=operator_options)
-    auto = Auto(budget, wanted=fit is True or (fit is None and by_itself))
+    auto = Auto(budget, readout=fit, seed=seed)
     bank = open_bank(bank)
     examples = load_examples(dataset, require_output=False, **columns)
     choice.operator.require(bank, distance, choice.options)  # what is missing shows before the work

@@ -9,7 +9,7 @@ import pytest
 
 from lorameta.bank import AdapterBank
 from lorameta.data import Example, load_examples
-from lorameta.errors import LorametaWarning
+from lorameta.errors import DataError, LorametaWarning
 from lorameta.generate import generate_adapter, mix
 from lorameta.mixing import auto, budget
 from lorameta.operator.mixture_loss import MixtureLoss
@@ -83,6 +83,22 @@ def test_the_losses_are_those_of_the_delivered_adapter(bank, tiny_rows):
     stage = next(stage for stage in report["stages"] if stage["name"] == report["chose"])
     assert loss(np.ones(1)) == pytest.approx(stage["loss"], abs=1e-3)
     assert loss(np.zeros(1)) == pytest.approx(report["stages"][0]["loss"], abs=1e-3)
+
+
+def test_the_readout_is_a_stage_of_its_own(bank, tiny_rows):
+    """Twice the rows, so that its own held-out rows can speak; its report and the whole adapter come from it."""
+    adapter = generate_adapter(tiny_rows, bank=bank)
+    stages = {stage["name"]: stage for stage in adapter.report["auto"]["stages"]}
+    assert stages["fit"]["rows"] == 12
+    assert stages["fit"]["kept"] == adapter.report["fit"]["kept"] == adapter.report["auto"]["chose"].endswith(" + fit")
+    if stages["fit"]["kept"]:
+        assert stages["fit"]["loss"] < stages["fit"]["before"]["loss"]
+    assert adapter.report["seconds"]["fit"] > 0
+    named = generate_adapter(tiny_rows, bank=bank, operator="normalized", fit=True)
+    assert named.report["fit"]["rows"] == 12
+    assert "auto" not in named.report
+    with pytest.raises(DataError, match="to fit a readout to"):
+        generate_adapter([{"text": "a b"}, {"text": "c d"}], bank=bank, fit=True)
 
 
 def test_the_same_call_gives_the_same_weights(bank, tiny_rows):
