@@ -28,6 +28,8 @@ BASE, OWN = "base", "own adapter"
 PAPER = "normalized js"
 CONTROLS = ("uniform", "random bank", PAPER)
 BLANK = "\n\n"
+#: Labelled rows of a user who has some.
+LABELS = 128
 #: Adapters of the random pick, and rows per other task of the multi-task adapter.
 RANDOM, PER_TASK = 3, 4
 
@@ -162,6 +164,17 @@ def multi_task(case: Case) -> Made:
     return Made(adapter, facts={"rows": len(rows)})
 
 
+@method("fit without bank, 128 rows", "controls", uses_bank=False)
+def fit_alone(case: Case) -> Made:
+    """The readout alone, on the bare base: what any bank has to beat."""
+    from lorameta.base_model.load import Base
+    from lorameta.training.fit import fit_readout
+
+    base = Base(case.scorer.model, case.scorer.tokenizer, case.bank.base_model, case.bank.base_revision)
+    adapter, report = fit_readout(None, case.labelled(LABELS), base=base)
+    return Made(adapter, labelled=LABELS, facts={"where": report.get("where"), "kept": report.get("kept")})
+
+
 @method("fine-tuned on 16 rows, seconds of trial", "controls", uses_bank=False, after=("trial",))
 def same_seconds(case: Case) -> Made:
     """LoRA on the rows that trial looks at, in the CPU time that trial takes."""
@@ -194,11 +207,14 @@ def own(case: Case) -> Made:
 # Mixtures of the bank: what `generate_adapter` does with these options.
 
 
-def generated(case: Case, labelled: int = 0, **options: Any) -> Made:
-    adapter = case.generate(**options)
+def generated(case: Case, labelled: int = 0, rows: int | None = None, **options: Any) -> Made:
+    """Generate from all train rows, or from the first `rows`; `labelled` of them may be looked at with their answers."""
+    adapter = case.generate(None if rows is None else case.labelled(rows), **options)
     report = adapter.report
     kept = ("effective_number", "distance", "operator", "temperature", "top_k", "combiner")
     facts = {name: report[name] for name in kept if name in report}
+    if "auto" in report:
+        facts["auto"] = {key: report["auto"].get(key) for key in ("chose", "stages")}
     facts["p_value"] = (report.get("outside") or {}).get("p_value")
     return Made(adapter, labelled=labelled, facts=facts)
 
@@ -208,7 +224,10 @@ def generates(name: str, group: str, **options: Any) -> None:
     method(name, group)(partial(generated, **options))
 
 
-generates("default", "operators", labelled=LABELLED)
+for count in (16, 64, LABELS):
+    generates(f"auto, {count} rows", "operators", labelled=count, rows=count, operator="auto")
+generates("auto, all rows", "operators", labelled=LABELS, operator="auto")
+generates("auto without fit, 128 rows", "operators", labelled=LABELS, rows=LABELS, operator="auto", fit=False)
 generates("uniform", "controls", operator="uniform")
 for name in DISTANCES:
     generates(f"nearest {name}", "distances", operator="nearest", distance=name)
