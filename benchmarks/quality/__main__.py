@@ -1,4 +1,4 @@
-"""`python -m benchmarks.quality`; the story is in :mod:`benchmarks.quality.study`, where worker processes find it too."""
+"""`python -m benchmarks.quality`: see :mod:`benchmarks.quality.study`, where worker processes find it too."""
 
 from benchmarks.quality.study import main
 

@@ -208,7 +208,7 @@ def own(case: Case) -> Made:
 
 
 def generated(case: Case, labelled: int = 0, rows: int | None = None, **options: Any) -> Made:
-    """Generate from all train rows, or from the first `rows`; `labelled` of them may be looked at with their answers."""
+    """Generate from all train rows, or the first `rows`; `labelled` of them are looked at with their answers."""
     adapter = case.generate(None if rows is None else case.labelled(rows), **options)
     report = adapter.report
     kept = ("effective_number", "distance", "operator", "temperature", "top_k", "combiner")
