@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lorameta.adapter.lora import LoraPair
 from lorameta.combiner.kernels import add_rows
 from lorameta.combiner.terms import Run, Terms
 
@@ -36,3 +37,16 @@ def average(terms: Terms, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             sums["lora_B"] += single[part] * pair.B.T.reshape(-1)
             sums["lora_A"] += single[part] * pair.A.reshape(-1)
     return sums["lora_B"].reshape(rank, d_out).T, sums["lora_A"].reshape(rank, d_in)
+
+
+def on_one_a(terms: Terms, weights: np.ndarray) -> LoraPair | None:
+    """The exact sum where all terms have the very same A, (Σ wᵢ sᵢ Bᵢ) A; None where they do not."""
+    if len(terms) < 2:
+        return None
+    first = terms[0].A
+    B = np.zeros((terms.shape[0], len(first)))
+    for pair, weight in zip(terms, weights, strict=True):
+        if pair.A is not first and not np.array_equal(pair.A, first):
+            return None
+        B += weight * pair.scaling * pair.B
+    return LoraPair(A=first, B=B.astype(np.float32))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lorameta.adapter.lora import LoraPair
+from lorameta.combiner.average import on_one_a
 from lorameta.combiner.randomised import randomised
 from lorameta.combiner.stack import stack
 from lorameta.combiner.terms import Terms
@@ -47,7 +48,7 @@ def delta(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int) -> tuple[Lo
         √(Σ_{j>r} σ_j² / Σ_j σ_j²), in [0, 1]: the relative error of the cut in Frobenius norm.
     """
     terms = Terms.of(pairs)
-    if (merged := _on_one_a(terms, weights)) is not None:  # of their rank, however many they are
+    if (merged := on_one_a(terms, weights)) is not None:  # of their rank, however many they are
         terms, weights = Terms.of([merged]), np.ones(1)
     if terms.summed_rank > EXACT_RANK:
         return randomised(terms, weights, rank)
@@ -64,19 +65,6 @@ def delta(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int) -> tuple[Lo
     root = np.sqrt(np.divide(1.0, S[:cut], out=np.zeros_like(S[:cut]), where=S[:cut] > 0))
     left, right = Bt.T @ (R_A.T @ (Vt[:cut].T * root)), ((root[:, None] * U[:, :cut].T) @ R_B) @ A
     return signed(left, right, cut), float(np.sqrt(tail / total)) if total > 0 else 0.0
-
-
-def _on_one_a(terms: Terms, weights: np.ndarray) -> LoraPair | None:
-    """The exact sum where all terms have the very same A, (Σ wᵢ sᵢ Bᵢ) A; None where they do not."""
-    if len(terms) < 2:
-        return None
-    first = terms[0].A
-    B = np.zeros((terms.shape[0], len(first)))
-    for pair, weight in zip(terms, weights, strict=True):
-        if not np.array_equal(pair.A, first):
-            return None
-        B += weight * pair.scaling * pair.B
-    return LoraPair(A=first, B=B.astype(np.float32))
 
 
 def signed(left: np.ndarray, right: np.ndarray, rank: int) -> LoraPair:

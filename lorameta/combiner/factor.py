@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lorameta.adapter.lora import LoraPair
-from lorameta.combiner.average import average
+from lorameta.combiner.average import average, on_one_a
 from lorameta.combiner.randomised import relative_gap
 from lorameta.combiner.stack import stack
 from lorameta.combiner.terms import Terms
@@ -55,6 +55,9 @@ def factor(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int, *, error: 
     if len(kinds) > 1:
         listed = ", ".join(f"rank {r} with scaling {s:g}" for r, s in kinds)
         raise BankError(f"factors of unequal rank or scaling cannot be averaged ({listed}); use the combiner 'delta'")
+    if (exact := on_one_a(terms, weights)) is not None:  # Σ wᵢ is all that the average adds to the sum
+        total = float(np.sum(weights))
+        return LoraPair(exact.A, np.float32(total) * exact.B), abs(total - 1) if abs(total - 1) > ROUNDING else 0.0
     B, A = average(terms, weights)
     made = LoraPair(A=A, B=terms.scalings[0] * B)
     if not error:

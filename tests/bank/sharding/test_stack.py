@@ -200,7 +200,8 @@ def test_foreign_names_and_float64(tmp_path):
 def test_the_embedded_bank_generates_the_same_adapter_from_shards(tmp_path):
     from lorameta import generate_adapter
 
-    root = Path(shutil.copytree(AdapterBank.open().path, tmp_path / "bank", ignore=shutil.ignore_patterns("recipe")))
+    tiny = AdapterBank.open("tiny").path
+    root = Path(shutil.copytree(tiny, tmp_path / "bank", ignore=shutil.ignore_patterns("recipe")))
     stack(root, shard_bytes=10_000_000)
     dataset = [{"input": f"Is {i} odd or even?", "output": "odd" if i % 2 else "even"} for i in range(8)]
     made = []
