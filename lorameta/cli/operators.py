@@ -32,7 +32,7 @@ def with_operators(command: Command) -> Command:
         command(weighing=_grouped(found), **values)
 
     signature = inspect.signature(command, eval_str=True)
-    parameters = []
+    parameters: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():
         parameters += own.values() if parameter.name == "weighing" else [parameter]
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]

@@ -1,8 +1,9 @@
 """`operator="auto"`: as much as labelled rows, base model and budget allow, checked on held-out rows.
 
-Stages: the paper's setting on distances; `gradient`, one backward pass that also chooses the candidates; `trial` and
-`stack`, from the same passes over labelled rows; and the readout (`fit`). Each is measured on rows that no stage has
-seen, as the adapter that would be delivered, and replaces the one before only if its loss there is lower.
+Stages: the paper's setting on distances; `gradient`, one backward pass, which with the distances also chooses the
+candidates; `trial` and `stack`, from the same passes over labelled rows; and the readout (`fit`). Each is measured on
+rows that no stage has seen, as the adapter that would be delivered, and replaces the one before only if its loss there
+is lower.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class Auto:
             return mixtures
         by_stack = choose("stack", options={"rows": self.plan.stack, "candidates": self.plan.candidates})
         context = context_of(seen, by_stack, progress, self.base)
-        context.chosen = np.sort(near[np.argsort(found, kind="stable")[: self.plan.candidates]])
+        context.chosen = near[_first_by_either(found, self.plan.candidates)]
         loss = context.mixture_loss(context.chosen)
         weights, solved, alone = stack(loss, progress=progress)
         details = {"candidates": len(context.chosen), "rows": len(context.rows)}
@@ -192,6 +193,13 @@ class Auto:
                 stacklevel=4,
             )
         return replace(best, rows=mixtures[0].rows, prompt=mixtures[0].prompt)
+
+
+def _first_by_either(slopes: np.ndarray, count: int) -> np.ndarray:
+    """Places of the adapters, given nearest first, that are among the first by distance or by slope, half and half."""
+    by_slope = np.argsort(np.argsort(slopes, kind="stable"), kind="stable")
+    either = np.minimum(by_slope, np.arange(len(slopes)))
+    return np.sort(np.lexsort((by_slope, either))[:count])
 
 
 def _stage(name: str, measured: Measured) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class MixtureLoss:
         """The row that each answer token belongs to."""
         return self._passes.owner
 
-    def one(self, index: int) -> np.ndarray:
+    def one(self, index: int | np.integer) -> np.ndarray:
         """The weights that are 1 for an adapter and 0 for the others."""
         weights = np.zeros(self.count)
         weights[index] = 1.0

@@ -39,6 +39,13 @@ def test_a_plan_fits_its_budget_and_grows_with_it():
     assert any("budget" in sentence for sentence in plans[1].more)
 
 
+def test_candidates_come_from_both_ends():
+    slopes = np.arange(10.0)[::-1]  # the farthest has the steepest
+    assert auto._first_by_either(slopes, 4).tolist() == [0, 1, 8, 9]
+    assert auto._first_by_either(-slopes, 3).tolist() == [0, 1, 2]
+    assert auto._first_by_either(slopes, 20).tolist() == list(range(10))
+
+
 @pytest.mark.parametrize(
     ("labelled", "size", "seconds", "why"),
     [(3, SMOL, 60, "3 labelled rows, 8 are needed"), (64, 7_000_000_000, 60, "the budget is 60")],
