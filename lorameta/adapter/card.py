@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lorameta.adapter import licences
-from lorameta.adapter.training_card import refined
+from lorameta.adapter.training_card import fitted, refined
 from lorameta.errors import markdown, printable
 from lorameta.files.links import is_directory
 
@@ -45,6 +45,8 @@ def card(adapter: Adapter, *, run: Mapping[str, str] | None = None) -> str:
     lines += [f"For the base model {markdown(base)}{revision}: {size}.", ""]
     if adapter.weights:
         lines += [*_made(adapter), *_sources(adapter), *_licences(adapter)]
+    if "fit" in adapter.report:
+        lines += fitted(adapter.report["fit"])
     if "refinement" in adapter.report:
         lines += refined(adapter.report["refinement"])
     lines += [

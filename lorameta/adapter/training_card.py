@@ -6,6 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def fitted(about: Mapping[str, Any]) -> list[str]:
+    """Markdown lines on a fit of the model's end; `about` is ``Adapter.report["fit"]``. Times are no part of it."""
+    if not about.get("kept"):
+        return []
+    names = {"block": "the last down_proj", "head": "the language-model head"}
+    where = ", ".join(f"{names[part]} at rank {rank}" for part, rank in about["rank"].items())
+    before, after = about["before"], about["after"]
+    facts = {
+        "fitted": where,
+        "rows": f"{about['used_rows']} of {about['rows']}; {about['held_out_rows']} held out to decide",
+        "loss on the held-out rows (nats a token)": f"{before['loss']:.4f} before, {after['loss']:.4f} after",
+        "exact match on the held-out rows": f"{before['exact_match']:.1%} before, {after['exact_match']:.1%} after",
+    }
+    return [
+        "## How it was fitted", "",
+        "The end of the model was fitted to labelled rows on the states of one forward pass; no gradient went through it.",
+        "", *(f"- {label}: {value}" for label, value in facts.items()), "",
+    ]  # fmt: skip
+
+
 def refined(about: Mapping[str, Any]) -> list[str]:
     """Markdown lines on a training; `about` is ``Adapter.report["refinement"]``. Times are no part of it."""
     facts = {

@@ -92,7 +92,8 @@ def outline(config: Any, name: str, revision: str | None, targets: tuple[str, ..
     if stack is None or head is None:
         raise UsageError(f"{name} ({type(model).__name__}) has no stack of layers under a language-model head")
     layers = getattr(decoder, stack)
-    linear = linear_shapes(model)
+    whole, inner = linear_shapes(model, head=True), linear_shapes(model)
+    linear = whole if set(targets) & (set(whole) - set(inner)) else inner  # the head is a target only by its full name
     chosen = chosen_paths(linear, targets, name)
     pairs = [rank * sum(linear[path]) for path in chosen]
     heads = getattr(config, "num_attention_heads", 1)
@@ -149,15 +150,15 @@ def layer_stack(decoder: Any) -> str | None:
     return max(sizes, key=lambda name: sizes[name]) if sizes else None
 
 
-def linear_shapes(model: Any) -> dict[str, tuple[int, int]]:
-    """(d_out, d_in) by path of each linear layer but the head."""
+def linear_shapes(model: Any, *, head: bool = False) -> dict[str, tuple[int, int]]:
+    """(d_out, d_in) by path of each linear layer; the language-model head is only among them with `head`."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    head = model.get_output_embeddings()
+    left_out = None if head else model.get_output_embeddings()
     found = {}
     for path, module in model.named_modules():
-        if module is head:
+        if module is left_out:
             continue
         if isinstance(module, torch.nn.Linear):
             found[path] = (module.out_features, module.in_features)

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lorameta.cli import ask, bank, common, doctor, evaluate, explain, export, finetune, generate, push, refine, ui
+from lorameta.cli import ask, bank, common, doctor, evaluate, explain, export, finetune, fit, generate, push, refine, ui
 
 app = typer.Typer(
     name="lorameta",
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("generate")(generate.generate)
 app.command("explain")(explain.explain)
 app.command("refine")(refine.refine)
+app.command("fit")(fit.fit)
 app.command("finetune")(finetune.finetune)
 app.command("ask")(ask.ask)
 app.command("evaluate")(evaluate.evaluate)

@@ -202,11 +202,11 @@ def prepare(
     targets = settings.targets or ((ALL_LINEAR,) if start is None else tuple(start.modules))
     hyper = settings.training(rank=rank, rows=len(parts.train), targets=targets)
     if start is not None:
-        check_start(start, linear_shapes(meta_model(config, "float32")), hyper.targets, name)
+        check_start(start, linear_shapes(meta_model(config, "float32"), head=True), hyper.targets, name)
     trained = hyper.targets
     if settings.top_layers is not None:
         meta = meta_model(config, "float32")
-        paths = chosen_paths(linear_shapes(meta), hyper.targets, name)
+        paths = chosen_paths(linear_shapes(meta, head=True), hyper.targets, name)
         trained = tuple(in_top_layers(meta, paths, settings.top_layers, name))
         hyper = replace(hyper, targets=tuple({*trained, *(() if start is None else start.modules)}))
     shape = outline(config, name, revision, trained, rank)

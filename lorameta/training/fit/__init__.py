@@ -17,7 +17,7 @@ import numpy as np
 from lorameta.adapter import Adapter, LoraPair
 from lorameta.base_model.attach import attached
 from lorameta.base_model.load import Base, load_base
-from lorameta.data import Example
+from lorameta.data import Example, PromptTemplate
 from lorameta.errors import DataError, UsageError
 from lorameta.training.fit.block import BlockFit
 from lorameta.training.fit.choose import RANKS, Candidate, Factors, Fit, candidates, folds_of, joined, preferred
@@ -128,7 +128,8 @@ def fit_readout(
         str(getattr(base, "name", "")) if adapter is None else adapter.base_model,
         getattr(base, "revision", None) if adapter is None else adapter.base_revision,
         {} if adapter is None else dict(adapter.weights),
-        ({} if adapter is None else dict(adapter.report)) | {"fit": report},
+        ({"prompt": PromptTemplate.of(examples).as_dict()} if adapter is None else dict(adapter.report))
+        | {"fit": report},
         "" if adapter is None else adapter.name,
     )
     return fitted, report

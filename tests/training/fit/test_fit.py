@@ -190,3 +190,19 @@ def test_rows_without_an_answer_are_refused(base: Base, rows: list[Example]) -> 
         fit_readout(None, [rows[0], replace(rows[1], outputs=())], base=base)
     with pytest.raises(DataError, match="no rows"):
         fit_readout(None, [], base=base)
+
+
+def test_refine_goes_on_from_a_fit_of_a_tied_head(tied_base: Path, rows: list[Example], tmp_path: Path) -> None:
+    from lorameta.training import refine
+
+    fitted, _ = fit_readout(None, rows, base=tied_base, where="both", rank=4)
+    data = [{"input": row.input, "output": row.output} for row in rows]
+    embedding = load_base(tied_base).model.get_input_embeddings().weight.detach().clone()
+    settings = {"steps": 4, "batch_size": 8, "learning_rate": 1e-3, "precision": "float32", "threads": 1}
+    base = load_base(tied_base)
+    further = refine(fitted, data, base=base, settings=settings)
+    assert set(further.modules) == set(fitted.modules)
+    about = further.report["refinement"]
+    assert about["loss"] <= about["loss_at_start"]
+    assert about["loss_at_start"] < 1.0  # the start was the fit, not the base
+    assert torch.equal(base.model.get_input_embeddings().weight, embedding)
