@@ -21,7 +21,7 @@ def fitted(about: Mapping[str, Any]) -> list[str]:
     }
     return [
         "## How it was fitted", "",
-        "The end of the model was fitted to labelled rows on the states of one forward pass; no gradient went through it.",
+        "Labelled rows went through the model once, forwards; its end was fitted to them, and no gradient went through it.",
         "", *(f"- {label}: {value}" for label, value in facts.items()), "",
     ]  # fmt: skip
 
