@@ -29,8 +29,8 @@ class MemoryEstimate:
     ----------
     parts : dict of str to int
         ``programs`` (Python and its libraries), ``weights``, ``adapter`` or ``adapters``, ``cache`` (keys and values),
-        ``computing`` (what a layer computes with), ``activations`` (what layers keep for the backward pass), ``logits``,
-        ``heap`` (what the allocator does not give back), ``result`` (the new adapter).
+        ``computing`` (what a layer computes with), ``activations`` (what layers keep for the backward
+        pass), ``logits``, ``heap`` (what the allocator does not give back), ``result`` (the new adapter).
     """
 
     parts: dict[str, int]
@@ -103,8 +103,8 @@ def to_refine(
 ) -> MemoryEstimate:
     """To make a step of LoRA training: frozen weights in `dtype`, the adapter in float32.
 
-    With `checkpointing` only the states between the layers are kept, and each layer's forward is done again on the
-    way back. The other parameters are those of :func:`to_run`.
+    With `checkpointing` only the states between the layers are kept, and each layer's forward is done again in the
+    backward pass. The other parameters are those of :func:`to_run`.
     """
     size = ITEMSIZE[dtype]
     layer = _layer(outline, dtype, batch_size, length, probe)
@@ -123,7 +123,7 @@ def to_refine(
 
 
 def _layer(outline: Outline, dtype: str, batch_size: int, length: int, probe: Probe | None) -> float:
-    """Bytes that one layer keeps for the backward pass: measured, else what a layer with an MLP of three matrices keeps."""
+    """Bytes that a layer keeps for the backward pass: measured, else those of a layer with an MLP of three matrices."""
     if probe is not None:
         return batch_size * (probe.kept_fixed + probe.kept_per_token * length)
     numbers = 10 * outline.width + outline.layer_parameters / outline.width  # states, and those inside the MLP

@@ -48,7 +48,7 @@ class HeadProbe:
     token : float
         Seconds for the logits of one token.
     loss : Line
-        Seconds for logits, loss and the way back, by number of answer tokens.
+        Seconds for logits, loss and the backward pass, by number of answer tokens.
     """
 
     dtype: str
