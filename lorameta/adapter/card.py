@@ -53,11 +53,19 @@ def card(adapter: Adapter, *, run: Mapping[str, str] | None = None) -> str:
         "## How to load it", "", "```python",
         "from peft import PeftModel", "from transformers import AutoModelForCausalLM", "",
         f"base = AutoModelForCausalLM.from_pretrained({base})",
-        'model = PeftModel.from_pretrained(base, "THIS DIRECTORY OR REPOSITORY")', "```", "",
+        'model = PeftModel.from_pretrained(base, "THIS DIRECTORY OR REPOSITORY")',
+        *_prompt(adapter.report.get("prompt_template")), "```", "",
     ]  # fmt: skip
     if run:
         lines += ["## How it was run", "", *(f"- {label}: {value}" for label, value in run.items()), ""]
     return "\n".join(lines)
+
+
+def _prompt(template: object) -> list[str]:
+    """Lines of Python that make a prompt of an input; none where inputs are whole prompts."""
+    if not isinstance(template, str) or not template:
+        return []
+    return [f'prompt = {json.dumps(template)}.replace("{{input}}", "YOUR INPUT")']
 
 
 def renamed_base(text: str, old: str, new: str) -> str:

@@ -19,9 +19,11 @@ LARGEST = 1 << 20
 def metadata_bytes(report: Mapping[str, Any]) -> bytes | None:
     """Return the content of the file for an adapter's report; None if there is nothing to keep."""
     template = PromptTemplate.from_dict(report.get("prompt"))
-    if template is None:
+    content = {"format": FORMAT, **({} if template is None else {"prompt": template.as_dict()})}
+    if isinstance(text := report.get("prompt_template"), str) and text:
+        content["prompt_template"] = text
+    if len(content) == 1:
         return None
-    content = {"format": FORMAT, "prompt": template.as_dict()}
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
@@ -37,4 +39,7 @@ def read_metadata(directory: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         return {}
     template = PromptTemplate.from_dict(content.get("prompt"))
-    return {} if template is None else {"prompt": template.as_dict()}
+    found = {} if template is None else {"prompt": template.as_dict()}
+    if isinstance(text := content.get("prompt_template"), str) and text.count("{input}") == 1:
+        found["prompt_template"] = text
+    return found

@@ -22,6 +22,7 @@ from lorameta.files.links import is_directory, is_file, reason, resolved
 if TYPE_CHECKING:
     from lorameta.adapter.peft_format import PeftAdapter
     from lorameta.bank.check import CheckReport
+    from lorameta.data import Example
     from lorameta.encoder.summary import Summaries
 
 #: Bytes of adapters up to which a mixture reads all of them at once and verifies their hashes. More are read a module
@@ -92,6 +93,17 @@ class AdapterBank:
     def base_revision(self) -> str | None:
         """Revision of a base on the Hub; None for a directory."""
         return None if self.manifest.base.sha256 else self.manifest.base.revision
+
+    @property
+    def prompt_template(self) -> str:
+        """What stands around the input of a row, with ``{input}`` in it; "" if inputs are whole prompts."""
+        return self.manifest.prompt_template
+
+    def prompts(self, examples: Iterable[Example]) -> list[Example]:
+        """Return rows with the prompts that the adapters of this bank were trained with."""
+        from lorameta.base_model.templates import rendered
+
+        return rendered(self.prompt_template, examples)
 
     @property
     def tokenizer_path(self) -> Path | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lorameta.adapter.peft_config import LARGEST
 from lorameta.bank.names import MAX_ID, unsafe_ids, unsafe_path
+from lorameta.base_model.templates import template_problem
 from lorameta.files.json_text import MAX_NUMBER
 
 __all__ = ["MAX_ID", "AdapterRecord", "BaseRecord", "Manifest", "parse", "unsafe_ids", "unsafe_path"]
@@ -121,7 +122,8 @@ class AdapterRecord:
 class Manifest:
     """The content of ``bank.json``; `shards` maps the file of each shard to its ``sha256`` and ``bytes``.
 
-    A shard of 8 bits has ``bits`` as well, see :mod:`lorameta.bank.sharding.quantized`.
+    A shard of 8 bits has ``bits`` as well, see :mod:`lorameta.bank.sharding.quantized`. For `prompt_template` see
+    :mod:`lorameta.base_model.templates`.
     """
 
     name: str
@@ -132,12 +134,12 @@ class Manifest:
     left_out: tuple[dict[str, str], ...] = ()
     recipe: dict[str, Any] = field(default_factory=dict)
     shards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    prompt_template: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, with the format version; adapters and those left out sorted by id.
 
-        What is said of shards and of the Hub is left out where it is nothing: that is format 1, which every lorameta
-        reads.
+        What is said of shards and of the Hub is left out where it is nothing: format 1, which every lorameta reads.
         """
         content = asdict(self)
         for record in content["adapters"]:
@@ -145,10 +147,11 @@ class Manifest:
                 del record["shard"], record["row"], record["row_sha256"]
             if not record["hub"]:
                 del record["hub"]
-        if not self.shards:
-            del content["shards"]
-        content["adapters"] = sorted(content["adapters"], key=lambda record: record["id"])
-        content["left_out"] = sorted(content["left_out"], key=lambda entry: entry["id"])
+        for name in ("shards", "prompt_template"):
+            if not content[name]:
+                del content[name]
+        for name in ("adapters", "left_out"):
+            content[name] = sorted(content[name], key=lambda entry: entry["id"])
         newer = bool(self.shards) or any(record.hub for record in self.adapters)
         small = any("bits" in entry for entry in self.shards.values())
         return {"format": FORMATS[2 if small else newer], **content}
@@ -192,14 +195,16 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
         entry = _Taker(one, f"left_out[{i}].", problems)
         left_out.append({"id": entry("id", _TEXT), "reason": entry("reason", _TEXT)})
     encoders, recipe = take("encoders", _OBJECTS, default={}), take("recipe", _OBJECT, default={})
+    template = take("prompt_template", _TEMPLATE, default="")
     if len(problems) > before:
         return None
-    return Manifest(name, base_record, summaries, tuple(records), encoders, tuple(left_out), recipe, shards)
+    return Manifest(name, base_record, summaries, tuple(records), encoders, tuple(left_out), recipe, shards, template)
 
 
 Check = tuple[Callable[[Any], bool], str, Any]
 _TEXT: Check = (lambda v: isinstance(v, str) and bool(v), "a text", "?")
 _ANY_TEXT: Check = (lambda v: isinstance(v, str), "a text", "")
+_TEMPLATE: Check = (lambda v: isinstance(v, str) and not template_problem(v), "a text with {input} once", "")
 _NAME: Check = (
     lambda v: isinstance(v, str) and bool(v) and v.isprintable() and len(v) <= 4096,
     "a text on one line",
@@ -210,11 +215,7 @@ _OBJECT: Check = (lambda v: isinstance(v, dict), "an object", {})
 _LIST: Check = (lambda v: isinstance(v, list), "a list", [])
 _HASH: Check = (lambda v: isinstance(v, str) and bool(_SHA.fullmatch(v)), "64 hexadecimal digits", "")
 _HASHES: Check = (lambda v: isinstance(v, dict) and all(map(_HASH[0], v.values())), "file to SHA-256", {})
-_OBJECTS: Check = (
-    lambda v: isinstance(v, dict) and all(isinstance(one, dict) for one in v.values()),
-    "names to objects",
-    {},
-)
+_OBJECTS: Check = (lambda v: isinstance(v, dict) and all(map(_OBJECT[0], v.values())), "names to objects", {})
 _COUNT: Check = (
     lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v < MAX_NUMBER,
     "a whole number",

@@ -43,14 +43,16 @@ class Summariser:
     encoding: str = "utf-8"
     max_rows: int | None = None
     seed: int = 0
+    prompt_template: str = ""
 
     @classmethod
     def of(cls, bank: AdapterBank, tokenizer: Path | None = None, **reading: Any) -> Summariser:
         """One that makes summaries as those of a bank."""
         parts = tuple(part for part in ("tokens", "sentence") if bank.summaries.has(part))
         most = bank.manifest.encoders.get("sentence", {}).get("rows_at_most")
-        usable = isinstance(most, int) and most > 0
-        return cls(tokenizer or bank.tokenizer_path, parts, max_rows=most if usable else None, **reading)
+        most = most if isinstance(most, int) and most > 0 else None
+        tokenizer = tokenizer or bank.tokenizer_path
+        return cls(tokenizer, parts, max_rows=most, prompt_template=bank.prompt_template, **reading)
 
     @cached_property
     def tokens(self) -> TokenEncoder:
@@ -80,6 +82,7 @@ class Summariser:
         self, name: str, dataset: Dataset, *, input_column: str | None = None, output_column: str | None = None
     ) -> Summaries:
         """The summaries of one dataset, a file or rows, under the id `name`; its own columns go before those of all."""
+        from lorameta.base_model.templates import rendered
         from lorameta.data import load_examples
         from lorameta.encoder import Summaries, merge
 
@@ -87,6 +90,7 @@ class Summariser:
             dataset, input_column=input_column or self.input_column,
             output_column=output_column or self.output_column, require_output=False, encoding=self.encoding,
         )  # fmt: skip
+        examples = rendered(self.prompt_template, examples)
         found = [self.tokens.encode(examples)] if "tokens" in self.parts else []
         if "sentence" in self.parts:
             found.append(self.sentences.encode(examples, seed=self.seed))
@@ -103,7 +107,7 @@ class Summariser:
         """16 hexadecimal digits that change whenever the summary may: the file, or how it is summarised."""
         stat = dataset.stat()
         facts = [str(dataset), stat.st_size, stat.st_mtime_ns, self.input_column, self.output_column, self.encoding]
-        facts += [self.tokenizer_hash, self.parts, self.seed, self.encoders()]
+        facts += [self.tokenizer_hash, self.parts, self.seed, self.encoders(), self.prompt_template]
         return sha256(json.dumps(facts, sort_keys=True).encode())[:16]
 
     def encode_all(

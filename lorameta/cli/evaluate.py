@@ -54,8 +54,9 @@ def evaluate(
         raise UsageError(f"{predictions} is a directory; name a file for the predictions")
     from lorameta.data import load_examples
 
-    examples = load_examples(data, input_column=input_column, output_column=output_column, encoding=encoding)
     opened = common.open_bank(bank)
+    read = load_examples(data, input_column=input_column, output_column=output_column, encoding=encoding)
+    examples = opened.prompts(read)
     candidates: dict[str, Adapter | None] = {"base": None, **_read(adapter or [], opened)}
     with waiting("loading the base model"):
         from lorameta.evaluate import Scorer

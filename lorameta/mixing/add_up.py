@@ -61,6 +61,8 @@ def add_up(mixture: Mixture, bank: AdapterBank, *, combiner: str = "auto", rank:
         "sources": {name: bank.records[name].provenance() for name, _ in used},
         "seconds": {name: round(value, 3) for name, value in (mixture.seconds | clock.laps).items()},
     }
+    if bank.prompt_template:
+        report["prompt_template"] = bank.prompt_template
     return Adapter(modules, bank.base_model, bank.base_revision, dict(report["weights"]), report)
 
 

@@ -61,7 +61,7 @@ def mix_rows(
     choice = choose(name, temperature=temperature, top_k=top_k, options=operator_options)
     auto = Auto(budget, readout=fit, seed=seed)
     bank = open_bank(bank)
-    examples = load_examples(dataset, require_output=False, **columns)
+    examples = bank.prompts(load_examples(dataset, require_output=False, **columns))
     choice.operator.require(bank, distance, choice.options)  # what is missing shows before the work
     also = [part for part in choice.operator.needs if part == "sentence"]
     found = compare(examples, bank, distance, also=also, seed=seed)

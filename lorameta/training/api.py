@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from lorameta.adapter import Adapter
 from lorameta.base_model.load import Base
 from lorameta.base_model.locate import local_base
-from lorameta.data import Dataset, PromptTemplate, load_examples
+from lorameta.base_model.templates import rendered
+from lorameta.data import Dataset, Example, PromptTemplate, load_examples
 from lorameta.data.split import Parts
 from lorameta.errors import DataError, UsageError
 from lorameta.training.job import PreparedTraining, prepare
@@ -142,7 +142,12 @@ def prepared(
 ) -> Iterator[PreparedTraining]:
     """Everything up to the first step; see :func:`refine` and :func:`lorameta.training.job.prepare`."""
     wanted = settings_of(settings)
-    read = partial(load_examples, input_column=input_column, output_column=output_column, encoding=encoding)
+    template = "" if start is None else start.report.get("prompt_template", "")
+
+    def read(rows: Dataset) -> list[Example]:
+        columns = {"input_column": input_column, "output_column": output_column}
+        return rendered(template, load_examples(rows, encoding=encoding, **columns))
+
     examples = read(dataset)
     if validation is None:
         parts = hold_out(examples, wanted.validation_share)

@@ -83,6 +83,7 @@ class BankRun:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     initial: CommonA | None = None
+    prompt_template: str = ""
 
     def tokens(self, id: str) -> int:
         """Tokens of the rows that a task is trained on, prompt and answer."""

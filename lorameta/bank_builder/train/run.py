@@ -106,6 +106,7 @@ def train_bank(
     score_rows: int | None = None,
     force: bool = False,
     calibration: Sequence[str | PathLike[str]] = (),
+    prompt_template: str = "",
     input_column: str | None = None,
     output_column: str | None = None,
     encoding: str = "utf-8",
@@ -151,6 +152,9 @@ def train_bank(
         Train anew what `output` holds of other settings.
     calibration : sequence of paths
         Files of generic text, plain or ``.gz``, for ``settings.init_a = "principal"``.
+    prompt_template : str
+        What stands around the input of a row, with ``{input}`` in it, or ``"chat"``, the base's chat template. The bank
+        keeps it, and uses it wherever it meets rows. By default inputs are whole prompts.
     input_column, output_column, encoding
         See :func:`lorameta.load_examples`.
     planned : callable, optional
@@ -172,6 +176,7 @@ def train_bank(
     from lorameta.base_model.config import find_config
     from lorameta.base_model.load import base_fingerprint
     from lorameta.base_model.shape import chosen_paths, linear_shapes, meta_model
+    from lorameta.base_model.templates import resolved
 
     begun = time.perf_counter()
     found = {task.id: task for task in find_tasks(tasks, index)}
@@ -186,6 +191,7 @@ def train_bank(
     if score_rows is None:
         score_rows = SCORED if model.num_parameters() < SMALL else 0
     run = BankRun(root, source, commit, said, base_fingerprint(source, revision), settings, found, score_rows)
+    run.prompt_template = resolved(prompt_template, source, revision)
     store = TrainedAdapters(
         root, {"base": run.fingerprint, "said": said, "settings": settings.as_dict(), "engine": ENGINE}, Path(source)
     )
@@ -196,7 +202,10 @@ def train_bank(
         encoder = token_encoder(run, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         for id, task in found.items():
             try:
-                parts = read_rows(task, input_column=input_column, output_column=output_column, encoding=encoding)
+                parts = read_rows(
+                    task, prompt_template=run.prompt_template, input_column=input_column, output_column=output_column,
+                    encoding=encoding,
+                )  # fmt: skip
                 run.parts[id], run.summaries[id] = parts, encoder.encode(parts.train)
             except LorametaError as error:
                 run.failed[id] = reason(error)

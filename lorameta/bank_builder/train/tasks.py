@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.bank.records import unsafe_ids
+from lorameta.base_model.templates import rendered
 from lorameta.data import load_examples
 from lorameta.data.files import FORMATS
 from lorameta.data.split import Parts, split_examples
@@ -71,14 +72,15 @@ def find_tasks(folder: str | PathLike[str], index: str | PathLike[str] | None = 
 
 
 def read_rows(
-    task: Task, *, input_column: str | None = None, output_column: str | None = None, encoding: str = "utf-8"
-) -> Parts:
-    """The rows of a task in their parts; DataError if they cannot be read or are too few."""
+    task: Task, *, prompt_template: str = "", input_column: str | None = None, output_column: str | None = None,
+    encoding: str = "utf-8",
+) -> Parts:  # fmt: skip
+    """Return the rows of a task, as the bank's prompts, in their parts; DataError if they are too few or unreadable."""
     examples = load_examples(
         task.file, input_column=input_column, output_column=output_column, require_output=True, encoding=encoding
     )
     try:
-        return split_examples(examples)
+        return split_examples(rendered(prompt_template, examples))
     except DataError as error:
         raise DataError(f"{task.file} has {error}") from None
 

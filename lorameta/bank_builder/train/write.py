@@ -90,7 +90,7 @@ def write(
         used = {record.shard for record in records}
         shards = {file: entry for file, entry in (manifest.shards if manifest else {}).items() if file in used}
         reasons = tuple({"id": id, "reason": why} for id, why in sorted(left_out.items()))
-        fresh = Manifest(name, base, {}, tuple(records), encoders, reasons, recipe, shards)
+        fresh = Manifest(name, base, {}, tuple(records), encoders, reasons, recipe, shards, run.prompt_template)
         return edit.Change(fresh, stacked, moves)
 
     if not base.sha256:  # who generates from the bank needs the tokenizer, and perhaps nothing else of the base

@@ -65,6 +65,14 @@ def train(
         bool,
         typer.Option("--with-sentences", help="Summarise sentence embeddings too, for the distances on them."),
     ] = False,
+    prompt_template: Annotated[
+        str,
+        typer.Option(
+            "--prompt-template", metavar="TEXT", show_default=False,
+            help="What stands around the input of a row, with {input} in it, or chat, the base's chat template; by "
+            "default inputs are whole prompts.",
+        ),
+    ] = "",
     tasks_index: Annotated[
         Path | None,
         typer.Option(
@@ -102,7 +110,7 @@ def train(
         made = train_bank(
             tasks, base, output, settings=settings, revision=revision, name=name, index=tasks_index, jobs=jobs,
             threads=threads, dask=dask, keep_all=keep_all, sentences=with_sentences,
-            score_rows=score_rows, force=force, calibration=calibration or (),
+            score_rows=score_rows, force=force, calibration=calibration or (), prompt_template=prompt_template,
             input_column=input_column, output_column=output_column, encoding=encoding, planned=planned, report=report,
         )  # fmt: skip
     if as_json:
