@@ -84,9 +84,9 @@ def build(bank: AdapterBank) -> gr.Blocks:
             mine = gr.Textbox(label="With the adapter", interactive=False, elem_id="mine")
 
         page.load(lambda: Work(bank), outputs=work)
-        read = (_read, [work, file, pasted], [inputs, outputs, choice, rows])
-        take.click(*read, api_visibility="private")
-        file.upload(*read, api_visibility="private")
+        shown = [inputs, outputs, choice, rows]
+        take.click(_read, [work, file, pasted], shown, api_visibility="private")
+        file.upload(_read_file, [work, file], shown, api_visibility="private")
         for column in (inputs, outputs):
             column.input(_choose, [work, inputs, outputs], rows, api_visibility="private")
         compare.click(_compare, [work, operator], [status, found], api_visibility="private")
@@ -138,6 +138,10 @@ def _read(work: Work, file: str | None, pasted: str) -> Iterator[Any]:
         yield drop, drop, gr.update(visible=True), shown + raw
 
 
+def _read_file(work: Work, file: str | None) -> Iterator[Any]:
+    yield from _read(work, file, "")
+
+
 @_telling(1, 0)
 def _choose(work: Work, inputs: str, outputs: str) -> Iterator[Any]:
     yield _rows(work, *(None if name == FOUND else name for name in (inputs, outputs)))
@@ -146,9 +150,7 @@ def _choose(work: Work, inputs: str, outputs: str) -> Iterator[Any]:
 def _rows(work: Work, input_column: str | None, output_column: str | None) -> str:
     """What was understood of the rows."""
     examples = work.read(input_column, output_column)
-    labelled = sum(bool(example.outputs) for example in examples)
-    several = "" if labelled == len(examples) else f", {labelled} of them with an answer"
-    said = _done(f"Read {len(examples)} rows of {work.name}{several}.")
+    said = _done(work.told)
     cells = [[escape(example.input[:600]), escape(example.output[:200])] for example in examples[:SHOWN]]
     return said + table("As the model will read them", ["prompt", "answer"], cells, "tt")
 

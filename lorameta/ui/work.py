@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorameta.data import Example, PromptTemplate, load_examples
+from lorameta.data import Example, read_examples
 from lorameta.data.preview import preview
 from lorameta.errors import DataError, LorametaError, UsageError
 from lorameta.operator.progress import Progress
@@ -46,6 +47,8 @@ class Work:
         self.examples: list[Example] = []
         self.adapter: Adapter | None = None
         self.report: dict[str, Any] = {}
+        self.read_report: dict[str, Any] = {}
+        self.told = ""
         self._answerer: Answerer | None = None
         self._stop = threading.Event()
 
@@ -55,17 +58,19 @@ class Work:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def take(self, file: str | None, pasted: str) -> tuple[list[str], list[list[str]]]:
-        """Take a file or pasted rows and return their columns and first rows."""
+        """Take pasted rows, or else a file, and return their columns and first rows."""
         self.path, self.examples = None, []
-        if file:
-            path = Path(file)
-        elif pasted.strip():
+        if pasted.strip():
             path = self.folder / f"pasted{_ending(pasted)}"
             path.write_text(pasted, encoding="utf-8")
+        elif file:
+            path = Path(file)
         else:
             raise UsageError("there are no rows: drop a file, or paste some")
-        found = preview(path)
-        self.path, self.name = path, path.name
+        self.name = path.name
+        with self._named(path):
+            found = preview(path)
+        self.path = path
         return found
 
     def read(self, input_column: str | None, output_column: str | None) -> list[Example]:
@@ -73,25 +78,31 @@ class Work:
         if self.path is None:
             raise UsageError("there are no rows yet: drop a file, or paste some")
         columns = {"input_column": input_column, "output_column": output_column}
-        try:
-            self.examples = load_examples(self.path, require_output=False, **columns)
-        except DataError as error:  # the place of an upload says nothing to people
-            raise DataError(str(error).replace(str(self.path), self.name)) from None
+        with self._named(self.path):
+            self.examples, read = read_examples(self.path, require_output=False, **columns)
+        self.read_report = {**read.as_dict(), "source": self.name}
+        self.told = read.line().replace(str(self.path), self.name)
         return self.examples
 
-    @property
-    def template(self) -> PromptTemplate:
-        """What the prompts of the rows have in common."""
-        return PromptTemplate.of(self.examples)
+    @contextlib.contextmanager
+    def _named(self, path: Path) -> Iterator[None]:
+        """Call a file by its name in errors: the place of an upload says nothing to people."""
+        try:
+            yield
+        except DataError as error:
+            raise DataError(str(error).replace(str(path), self.name)) from None
 
     def compare(self, **weighing: Any) -> dict[str, Any]:
-        """Return what an adapter would be mixed from, with its place on the map and the gain to expect."""
+        """Return what an adapter would be mixed from, with its place on the map and the gain to expect.
+
+        By distances alone unless an operator is named: that takes no model.
+        """
         from lorameta.generate import COMBINER, mix
         from lorameta.report.html.bank_map import bank_map
 
         self._need_rows()
-        mixture: Mixture = mix(self.examples, bank=self.bank, **weighing)
-        report = {"data": self.name, **mixture.report(), "bank": self.bank.name}
+        mixture: Mixture = mix(self.examples, bank=self.bank, **{"operator": "normalized", **weighing})
+        report = {"data": self.name, "read": self.read_report, **mixture.report(), "bank": self.bank.name}
         return report | {"forecast": mixture.forecast(self.bank, COMBINER), "map": bank_map(report, self.bank)}
 
     def generate(self, **options: Any) -> Iterator[str]:
@@ -126,7 +137,13 @@ class Work:
         if error := outcome.get("error"):
             raise error
         self.adapter, self._answerer = outcome["adapter"], None
-        self.report = {"data": self.name, "base_model": outcome["adapter"].base_model, **outcome["adapter"].report}
+        assert self.adapter is not None
+        self.report = {
+            "data": self.name,
+            "read": self.read_report,
+            "base_model": outcome["adapter"].base_model,
+            **outcome["adapter"].report,
+        }
         self.report |= {"map": outcome["map"], "total_seconds": round(time.perf_counter() - begin, 2)}
 
     def cancel(self) -> None:
