@@ -25,6 +25,6 @@ def ui(
     """
     from lorameta.ui import serve
 
-    page = serve(bank, port=port, browser=browser, wait=False)
-    typer.echo(f"The page is at {page.local_url} (Ctrl-C ends it).")
-    page.block_thread()
+    page = serve(bank, port=port, browser=browser)
+    typer.echo(f"The page is at {page.url} (Ctrl-C ends it).")
+    page.wait()

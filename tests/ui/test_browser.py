@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -95,8 +96,6 @@ def test_from_a_csv_to_an_answer_and_the_downloads(browser, serve, tiny_bank, tm
         [sys.executable, "-m", "lorameta", "ask", tmp_path / "adapter", "dog farm 1", "--base", tiny_bank / "base",
          "--compare", "--json"], cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    import json
-
     expected = json.loads(answers)["answers"][0]
     assert (field(browser, "base"), field(browser, "mine")) == (expected["base"], expected["answer"])
     assert browser.console() == []
