@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any
 
 from lorameta.adapter import Adapter
-from lorameta.data import PromptTemplate
+from lorameta.data import Example, PromptTemplate
 from lorameta.errors import MissingExtraError, UsageError
 
 MAX_NEW_TOKENS = 128
@@ -33,7 +33,9 @@ class Answerer:
     base_model : str
         What the base was loaded from.
     template : PromptTemplate
-        Turns a bare input into the prompt that the adapter was made for.
+        Turns a bare input into a row like those that the adapter was made for.
+    bank_template : str
+        What the adapter's bank puts around a row, with ``{input}`` in it; "" for nothing.
 
     Examples
     --------
@@ -62,12 +64,19 @@ class Answerer:
         self.base_model = found.base_model if base is None else place
         self.instruction = instruction
         self.template = PromptTemplate.from_dict(found.report.get("prompt")) or PromptTemplate()
+        self.bank_template = str(found.report.get("prompt_template") or "")
         self._scorer = Scorer.of(place, loaded.model, loaded.tokenizer)
         self._model = Attached(self._scorer, adapter).__enter__()
 
     def prompt(self, text: str) -> str:
-        """Return the whole prompt for a bare input; a whole prompt stays as it is."""
-        return self.template.render(text, instruction=self.instruction)
+        """Return the whole prompt for a bare input; a whole prompt, with the bank's template or without, stays one."""
+        from lorameta.base_model.templates import rendered
+
+        before, _, after = self.bank_template.partition("{input}")
+        if self.bank_template and PromptTemplate(before, after).bare(text) != text:
+            return text
+        own = self.template.render(text, instruction=self.instruction)
+        return rendered(self.bank_template, [Example(own)])[0].input
 
     def answer(
         self,

@@ -99,7 +99,7 @@ def evaluate(
     if found := report["confusion"].get(shown):
         typer.echo(f"Answers of {shown} by the label that was wanted:\n{told.confusion_table(found)}\n")
     typer.echo(f"Some answers of {shown} (--predictions FILE.jsonl has them all):")
-    typer.echo(f"{told.answers_text(rows, chosen, shown)}\n")
+    typer.echo(f"{told.answers_text(rows, chosen, shown, within=opened.prompt_template)}\n")
     if notes:
         typer.echo(f"nearest adapter: {notes['nearest']}, the one nearest to these {len(examples)} rows")
     typer.echo(f"Time {common.elapsed():.1f} s, peak memory {common.peak_memory()} MB")

@@ -61,7 +61,7 @@ def side_by_side(adapter: Adapter, bank: AdapterBank, data: Any, columns: dict[s
     try:
         from lorameta.ask import Answerer
 
-        examples = load_examples(data, require_output=False, **columns)
+        examples = bank.prompts(load_examples(data, require_output=False, **columns))
         model = Answerer(adapter, base=bank.base_model, revision=bank.base_revision)
         step = max(1, len(examples) // ASKED)
         rows = [_asked(model, example) for example in examples[::step][:ASKED]]

@@ -32,8 +32,10 @@ class PromptTemplate:
     one_line: bool = False
 
     @classmethod
-    def of(cls, examples: Sequence[Example]) -> PromptTemplate:
+    def of(cls, examples: Sequence[Example], *, within: str = "") -> PromptTemplate:
         """Find the template of the rows of a dataset.
+
+        `within`, a bank's own template with ``{input}`` in it, is taken off first where the prompts have it.
 
         A prefix counts as far as it ends in a line break or in a label of the last line such as ``Input: ``, a suffix
         as far as it begins with a line break: equal words at the edge of the inputs are theirs. One prompt shares
@@ -49,7 +51,9 @@ class PromptTemplate:
         """
         answers = [output for example in examples for output in example.outputs]
         one_line = bool(answers) and not any("\n" in answer.strip() for answer in answers)
-        prompts = list({example.input: None for example in examples[:COMPARED]})
+        before, _, after = within.partition("{input}")
+        around = cls(before, after)
+        prompts = list({around.bare(example.input): None for example in examples[:COMPARED]})
         if len(prompts) < 2:
             return cls(one_line=one_line)
         prefix = _whole_lines(_shared(prompts))

@@ -57,7 +57,7 @@ def export_ollama(
     """
     found = adapter if isinstance(adapter, Adapter) else Adapter.from_pretrained(adapter)
     source = _source(found, base, from_model)
-    template = PromptTemplate.from_dict(found.report.get("prompt"))
+    template = whole_template(found)
     target = Path(output).expanduser().resolve()
     with fresh_directory(target, {ADAPTER, MODELFILE, MODEL}) as fresh:
         given = source if source.endswith(".gguf") else None
@@ -70,6 +70,16 @@ def export_ollama(
     model = None if model is None else str(target / Path(model).name)
     details = done.details | {"from": source, "template": template is not None, "model": model}
     return replace(done, path=target, format="ollama", bytes=size, details=details)
+
+
+def whole_template(adapter: Adapter) -> PromptTemplate | None:
+    """Return what is around a bare input, the bank's own template included; None if the adapter does not say it."""
+    own = PromptTemplate.from_dict(adapter.report.get("prompt"))
+    before, there, after = str(adapter.report.get("prompt_template") or "").partition("{input}")
+    if own is None and not there:
+        return None
+    own = own or PromptTemplate()
+    return PromptTemplate(before + own.prefix, own.suffix + after, own.one_line)
 
 
 def modelfile(source: str, template: PromptTemplate | None, *, adapter: bool = True) -> str:

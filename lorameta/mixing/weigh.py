@@ -81,5 +81,5 @@ def mixture_of(
         found.seconds | dict(seconds or {}),
         details,
         found.outside,
-        PromptTemplate.of(found.examples).as_dict(),
+        PromptTemplate.of(found.examples, within=found.bank.prompt_template).as_dict(),
     )

@@ -85,9 +85,16 @@ def confusion_table(found: Mapping[str, Any]) -> str:
     return table(headers, rows, align="<" + ">" * len(used))
 
 
-def answers_text(rows: Sequence[Mapping[str, Any]], examples: Sequence[Example], model: str) -> str:
-    """Show some wrong and some right answers of `model`, beside what the other models said."""
-    template = PromptTemplate.of(examples)
+def answers_text(
+    rows: Sequence[Mapping[str, Any]], examples: Sequence[Example], model: str, *, within: str = ""
+) -> str:
+    """Show some wrong and some right answers of `model`, beside what the other models said.
+
+    `within` is the bank's template, which is not shown, and neither is what the prompts have in common.
+    """
+    inner = PromptTemplate.of(examples, within=within)
+    before, _, after = within.partition("{input}")
+    template = PromptTemplate(before + inner.prefix, inner.suffix + after)
     width = terminal_width()
     lines = []
     for row in chosen(rows, model):

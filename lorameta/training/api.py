@@ -170,5 +170,5 @@ def prepared(
         parts, where, wanted, start=start, revision=revision, said=said, checkpoint=checkpoint, fresh=fresh, log=log,
         progress=progress,
     ) as job:  # fmt: skip
-        job.prompt = PromptTemplate.of(parts.train).as_dict()
+        job.prompt = PromptTemplate.of(parts.train, within=template).as_dict()
         yield job

@@ -8,8 +8,10 @@ import json
 import pytest
 
 from lorameta import Adapter, AdapterBank, generate_adapter
+from lorameta.ask import Answerer
 from lorameta.errors import printable
 from lorameta.evaluate import Scorer
+from lorameta.export.ollama import whole_template
 from tests.conftest import task_rows
 
 
@@ -67,3 +69,17 @@ def test_the_template_is_kept_beside_the_adapter_and_damage_to_it_is_harmless(ad
     for content in ("[]", "no JSON", json.dumps({"format": 1, "prompt": {"prefix": 3}})):
         (again / "lorameta.json").write_text(content)
         assert Adapter.from_pretrained(again).report == {}
+
+
+def test_what_the_bank_puts_around_a_row_is_put_around_a_question(adapter):
+    around = "<user>{input}<end>\n<assistant>"
+    made = Adapter.from_pretrained(adapter)
+    made.report["prompt_template"] = around
+    model = Answerer(made)
+    row = f"{PREFIX}dog{SUFFIX}"
+    for asked in ("dog", row, around.replace("{input}", row)):
+        assert model.prompt(asked) == around.replace("{input}", row)
+    model.instruction = "Say it."
+    assert model.prompt("dog") == around.replace("{input}", "Definition: Say it.\n\nInput: dog\n\nOutput:")
+    template = whole_template(made)
+    assert template.render("dog") == around.replace("{input}", row)

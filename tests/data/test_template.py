@@ -40,3 +40,11 @@ def test_foreign_values_are_no_template():
     assert PromptTemplate.from_dict(template.as_dict()) == template
     for value in (None, [], {}, {"prefix": 1, "suffix": "", "one_line": True}, {"prefix": "", "suffix": ""}):
         assert PromptTemplate.from_dict(value) is None
+
+
+@given(WORDS)
+def test_what_a_bank_puts_around_the_rows_is_no_part_of_them(words):
+    rows = [Example(instruction_prompt("Say it.", word), ("x",)) for word in words]
+    around = "<user>{input}<end>\n<assistant>\n"
+    inside = [Example(around.replace("{input}", row.input), row.outputs) for row in rows]
+    assert PromptTemplate.of(inside, within=around) == PromptTemplate.of(rows)
