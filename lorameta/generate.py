@@ -53,8 +53,8 @@ def generate_adapter(
     dataset : path, datasets.Dataset, or iterable of dict
         Rows in one of the forms that :func:`lorameta.load_examples` reads. Outputs are used if they are there.
     bank : AdapterBank, path or str, optional
-        An open bank, its directory, ``"embedded"`` (the default), or the name of a preset or of a bank on the Hub
-        whose index is on this machine; adapters that are on the Hub are fetched when they are needed.
+        An open bank, its directory, or a name: of one of lorameta's own (``"smollm2"`` by default), of a preset, or of
+        a bank on the Hub whose index is on this machine. Adapters that are on the Hub are fetched when they are needed.
     distance : str
         A key of ``lorameta.distance.DISTANCES``; it decides which encoder runs.
     operator : str

@@ -8,7 +8,7 @@ from lorameta.examples import demo
 @pytest.fixture
 def output(tiny_bank, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lorameta.bank.locate.embedded_path", lambda: tiny_bank)
+    monkeypatch.setattr("lorameta.bank.locate.shipped_path", lambda _: tiny_bank)
     monkeypatch.setattr(demo, "TEST", tmp_path / "test.jsonl")
     lines = demo.TRAIN.with_name("helpdesk_test.jsonl").read_text(encoding="utf-8").splitlines()[:6]
     demo.TEST.write_text("\n".join(lines), encoding="utf-8")

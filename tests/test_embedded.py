@@ -63,7 +63,8 @@ def test_the_demo_dataset_gains_from_it(bank):
     from lorameta.generate import generate_adapter
 
     train, test = (load_examples(examples.path(f"helpdesk_{part}.jsonl")) for part in ("train", "test"))
-    made = {name: generate_adapter(train, operator=name) for name in ("uniform", "normalized", "trial", "auto")}
+    operators = ("uniform", "normalized", "trial", "auto")
+    made = {name: generate_adapter(train, bank="tiny", operator=name) for name in operators}
     scores = evaluate(test, bank.base_model, {"base": None, **made})
     assert scores["normalized"].exact_match > scores["base"].exact_match + 0.05
     assert scores["normalized"].loss < min(scores["base"].loss, scores["uniform"].loss) - 0.3

@@ -37,7 +37,7 @@ def clone(tmp_path, tiny_bank, monkeypatch):
     copy_adapter(path, tmp_path / "newcomer", tmp_path / "adapter_bank" / "tiny" / "base")
     (tmp_path / "newcomer.jsonl").write_text(rows)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lorameta.bank.locate.embedded_path", lambda: tiny_bank)
+    monkeypatch.setattr("lorameta.bank.locate.shipped_path", lambda _: tiny_bank)
     return tmp_path
 
 

@@ -11,11 +11,12 @@ from lorameta.bank.hub.presets import PRESETS
 from lorameta.errors import BankError, UsageError
 from lorameta.files.cache import cache_directory
 from lorameta.files.links import is_directory, is_file, user_path
-from lorameta.files.shipped import DISTRIBUTED, TINY, embedded_path, shipped_path
+from lorameta.files.shipped import DISTRIBUTED, TINY, shipped_path
 
+#: An older name of the bank `tiny`.
 EMBEDDED = "embedded"
 #: The bank that is taken where none is named.
-DEFAULT = EMBEDDED
+DEFAULT = "smollm2"
 #: Says that a name is an id of the Hub, where it could be a path too.
 PREFIX = "hub:"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -56,10 +57,8 @@ def locate(name: str | os.PathLike[str]) -> Path:
         There is no such bank on this machine; with the command that gets it, if there is one.
     """
     text = os.fspath(name)
-    if text in (TINY, EMBEDDED):
-        return embedded_path()
-    if text in DISTRIBUTED:
-        return shipped_path(text)
+    if text in (TINY, EMBEDDED, *DISTRIBUTED):
+        return shipped_path(TINY if text == EMBEDDED else text)
     path = user_path(text)
     if not text.startswith(PREFIX):
         if is_file(path) and path.name == "bank.json":

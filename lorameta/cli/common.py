@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
 
 #: The bank that is taken where none is named, as :data:`lorameta.bank.locate.DEFAULT`.
-DEFAULT_BANK = "embedded"
+DEFAULT_BANK = "smollm2"
 #: Banks that belong to lorameta.
 SHIPPED = ("embedded", "tiny", "smollm2")
 STARTED = time.perf_counter()

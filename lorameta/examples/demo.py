@@ -32,7 +32,7 @@ def main() -> None:
     from lorameta.report.mixture import aligned, compared, mixture_lines, weights_table
     from lorameta.report.scores import scores_table
 
-    bank = AdapterBank.open("embedded")
+    bank = AdapterBank.open()
     test = load_examples(TEST)
     print("A help desk wants its messages routed. It has labelled some of them:\n")
     print("\n".join(f"    {line}" for line in load_examples(TRAIN)[0].text.splitlines() if line))

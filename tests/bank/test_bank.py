@@ -214,7 +214,7 @@ def test_where_a_bank_is_missing(tmp_path, monkeypatch):
         AdapterBank.open(tmp_path)
     monkeypatch.setattr(shipped, "__file__", str(tmp_path / "lorameta" / "bank" / "embedded.py"))
     with pytest.raises(BankError, match="no bank 'tiny'"):
-        AdapterBank.open()
+        AdapterBank.open("tiny")
 
 
 @pytest.mark.parametrize("place", ["lorameta/adapter_bank/tiny", "adapter_bank/tiny"])

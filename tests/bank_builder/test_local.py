@@ -333,7 +333,7 @@ def test_sentence_summaries(parts, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_embedded_banks_adapters_make_the_same_bank(tmp_path):
     """Its own adapters, with datasets made up here: the histograms are the encoder's, the updates its own."""
-    old = AdapterBank.open()
+    old = AdapterBank.open("tiny")
     ids = old.ids[:6]
     (tmp_path / "rows").mkdir()
     for i, name in enumerate(ids):

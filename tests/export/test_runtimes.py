@@ -79,7 +79,7 @@ def test_fifty_prompts_are_answered_alike(tmp_path):
     from lorameta.files.shipped import embedded_path
 
     data, base = Path(examples.__file__).parent, embedded_path() / "base"
-    adapter = generate_adapter(data / "helpdesk_train.jsonl").save_pretrained(tmp_path / "adapter")
+    adapter = generate_adapter(data / "helpdesk_train.jsonl", bank="tiny").save_pretrained(tmp_path / "adapter")
     export(adapter, tmp_path / "adapter.gguf", format="gguf")
     export(adapter, tmp_path / "merged", format="merged", dtype="f32")
     tokenizer = AutoTokenizer.from_pretrained(base)
