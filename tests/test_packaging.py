@@ -12,6 +12,8 @@ try:
 except ImportError:  # Python 3.10, where pytest brings its ancestor
     import tomli as tomllib
 
+from lorameta.files.shipped import DISTRIBUTED
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
@@ -82,6 +84,23 @@ def test_the_wheel_carries_every_file_of_the_bank_and_no_cache(wheel_files):
         path for path in wheel_files if "/adapter_bank/" in path
     }
     assert not [path for path in wheel_files if ignored.search(path)]
+
+
+def test_the_bank_smollm2_is_a_distribution_of_its_own():
+    from hatchling.builders.wheel import WheelBuilder
+
+    root = ROOT / "adapter_bank" / "smollm2"
+    files = {file.distribution_path: Path(file.path) for file in
+             WheelBuilder(str(root)).recurse_selected_project_files()}  # fmt: skip
+    assert {path.split("/")[0] for path in files} == {"lorameta_bank_smollm2"}
+    there = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    ours = {name for name in there if not re.search(r"__pycache__|^pyproject\.toml$|(^|/)\.|^dist/|^build/", name)}
+    assert {path.partition("/")[2] for path in files} == ours
+    assert {"bank.json", "tokenizer/tokenizer.json", "__init__.py"} <= ours
+    assert sum(path.stat().st_size for path in files.values()) < 160e6
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == DISTRIBUTED["smollm2"][1]
+    assert "dependencies" not in project
 
 
 def test_no_machine_and_no_private_host_is_named():
