@@ -162,7 +162,7 @@ def _streamer(tokenizer: Any, add: Callable[[str], None]) -> Any:
     except ImportError as error:
         raise MissingExtraError("transformers", "evaluate", "Answers") from error
 
-    class Streamer(TextStreamer):
+    class Streamer(TextStreamer):  # type: ignore[misc]
         def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
             add(text)
 

@@ -39,7 +39,7 @@ def read_metadata(directory: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         return {}
     template = PromptTemplate.from_dict(content.get("prompt"))
-    found = {} if template is None else {"prompt": template.as_dict()}
+    found: dict[str, Any] = {} if template is None else {"prompt": template.as_dict()}
     if isinstance(text := content.get("prompt_template"), str) and text.count("{input}") == 1:
         found["prompt_template"] = text
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from html import escape
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
@@ -197,20 +197,20 @@ def _ask(work: Work, question: str) -> Iterator[Any]:
     yield _done("loading the base model ..."), "", ""
     shown = {False: "", True: ""}
     for active in (False, True):
-        for piece in _pieces(lambda on_text, active=active: work.ask(question, with_adapter=active, on_text=on_text)):
+        for piece in _pieces(partial(work.ask, question, with_adapter=active)):
             shown[active] += piece
             yield "", shown[False], shown[True]
     yield _done("Answered."), shown[False], shown[True]
 
 
-def _pieces(answer: Callable[[Callable[[str], object]], str]) -> Iterator[str]:
+def _pieces(answer: Callable[..., str]) -> Iterator[str]:
     """The pieces of an answer as they come; its error, raised here."""
     queue: Queue[str] = Queue()
     failed: list[Exception] = []
 
     def work() -> None:
         try:
-            answer(queue.put)
+            answer(on_text=queue.put)
         except Exception as error:
             failed.append(error)
 

@@ -77,9 +77,10 @@ class Work:
         """Read the rows with the chosen columns; None is what the names of the columns say."""
         if self.path is None:
             raise UsageError("there are no rows yet: drop a file, or paste some")
-        columns = {"input_column": input_column, "output_column": output_column}
         with self._named(self.path):
-            self.examples, read = read_examples(self.path, require_output=False, **columns)
+            self.examples, read = read_examples(
+                self.path, require_output=False, input_column=input_column, output_column=output_column
+            )
         self.read_report = {**read.as_dict(), "source": self.name}
         self.told = read.line().replace(str(self.path), self.name)
         return self.examples
@@ -198,7 +199,8 @@ class _Heard(Progress):
     def __init__(self, stop: threading.Event) -> None:
         super().__init__()
         self.stop, self.doing = stop, "comparing with the bank and mixing"
-        self._what, self._total, self._done = "", None, 0
+        self._what, self._done = "", 0
+        self._total: int | None = None
 
     def __call__(self, done: int = 1) -> None:
         self._done += done
