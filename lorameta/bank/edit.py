@@ -25,7 +25,7 @@ from lorameta.bank.records import Manifest, parse
 from lorameta.errors import BankError, LorametaError, violations
 from lorameta.files import json_text
 from lorameta.files.atomic import sha256, write_file
-from lorameta.files.links import user_path
+from lorameta.files.links import reason, user_path
 
 if TYPE_CHECKING:
     from lorameta.encoder.summary import Summaries
@@ -206,7 +206,7 @@ def _read(root: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise BankError(f"{root / MANIFEST} cannot be read: {error.strerror or error}") from None
+        raise BankError(f"{root / MANIFEST} cannot be read: {reason(error)}") from None
 
 
 def _move(root: Path, target: str, source: Path, moved: dict[Path, str]) -> None:
@@ -219,9 +219,7 @@ def _move(root: Path, target: str, source: Path, moved: dict[Path, str]) -> None
             (here.replace if here.is_file() else here.rename)(place)
             _sync(place.parent)
     except OSError as error:
-        raise LorametaError(
-            f"cannot write {place}: {error.strerror or error}; the bank is what it was before"
-        ) from error
+        raise LorametaError(f"cannot write {place}: {reason(error)}; the bank is what it was before") from error
     moved[source] = target
 
 

@@ -13,7 +13,7 @@ from lorameta.adapter import Adapter
 from lorameta.base_model.locate import EMBEDDED, PACKAGED, local_base
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files import tensors
-from lorameta.files.links import user_path
+from lorameta.files.links import reason, user_path
 from lorameta.files.tensor_file import Entry, TensorFile
 
 CONFIG = "config.json"
@@ -82,7 +82,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         hint = "; it holds an adapter, not a base" if (directory / "adapter_config.json").is_file() else ""
         raise BankError(f"{directory} is no base model: it has no {CONFIG}{hint}") from None
     except OSError as error:
-        raise BankError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise BankError(f"{path} cannot be read: {reason(error)}") from error
     except (ValueError, RecursionError) as error:
         raise BankError(f"{path} is not JSON ({error}); get the file again") from None
     if not isinstance(config, dict):
@@ -224,7 +224,7 @@ def _read_index(directory: Path) -> dict[str, str]:
             ) from None
         raise BankError(f"{directory} has no {WEIGHTS}; name the directory of a whole base with --base") from None
     except OSError as error:
-        raise BankError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise BankError(f"{path} cannot be read: {reason(error)}") from error
     except (ValueError, TypeError, KeyError, RecursionError):
         raise BankError(f"{path} is no index of weights; get the file again") from None
     names = {name for name in index.values() if not isinstance(name, str) or Path(name).name != name or "\\" in name}

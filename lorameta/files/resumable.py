@@ -13,6 +13,7 @@ from typing import Any
 from lorameta.errors import LorametaError
 from lorameta.files import json_text
 from lorameta.files.atomic import write_file
+from lorameta.files.links import reason
 
 #: What file systems without locks answer.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
@@ -76,5 +77,5 @@ class ResumableFolder:
                 pass
             except OSError as error:
                 if error.errno not in NO_LOCKS:
-                    raise LorametaError(f"cannot write to {self.folder}: {error.strerror or error}") from error
+                    raise LorametaError(f"cannot write to {self.folder}: {reason(error)}") from error
             yield

@@ -23,6 +23,7 @@ import numpy as np
 
 from lorameta.errors import BankError, UsageError
 from lorameta.files import tensors
+from lorameta.files.links import reason
 
 
 @dataclass(frozen=True)
@@ -255,4 +256,4 @@ def _reason(error: OSError) -> str:
         return "is missing; get the file again"
     if error.errno == errno.EMFILE:
         return "cannot be opened, too many files are open; raise the limit (ulimit -n), or use `lorameta bank stack`"
-    return f"cannot be read: {error.strerror or error}"
+    return f"cannot be read: {reason(error)}"

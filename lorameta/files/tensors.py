@@ -17,6 +17,7 @@ import numpy as np
 
 from lorameta.errors import UsageError
 from lorameta.files.atomic import sha256
+from lorameta.files.links import reason
 
 #: Larger files and files with more tensors are no LoRA adapters; they are refused before anything is allocated.
 #: Shards of a bank may be larger: they are never read as a whole.
@@ -133,7 +134,7 @@ def read(path: Path, problems: list[str]) -> tuple[dict[str, np.ndarray], str, i
             return {}, "", size
         data = path.read_bytes()
     except OSError as error:
-        problems.append(f"cannot be read: {error.strerror or error}")
+        problems.append(f"cannot be read: {reason(error)}")
         return {}, "", 0
     return from_bytes(data, problems), sha256(data), len(data)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from lorameta.errors import LorametaError
-from lorameta.files.links import user_path
+from lorameta.files.links import reason, user_path
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Log:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 self.file = place.open("a", encoding="utf-8")
             except OSError as error:
-                raise LorametaError(f"cannot write the log {place}: {error.strerror or error}") from error
+                raise LorametaError(f"cannot write the log {place}: {reason(error)}") from error
 
     def write(self, event: str, **facts: Any) -> None:
         """One line, on the disk at once."""

@@ -19,6 +19,7 @@ from lorameta.bank.reader import AdapterReader
 from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.bank.sharding.shard import FOLDER, Shard
 from lorameta.errors import BankError, LorametaError, UsageError, violations
+from lorameta.files.links import reason
 
 Progress = Callable[[int], object]
 #: Bytes that stay free on the disk.
@@ -146,7 +147,7 @@ def require_room(root: Path, size: int) -> None:
 
 def not_written(root: Path, error: OSError) -> LorametaError:
     """What to raise when the disk is full, read-only, ..."""
-    why = error.strerror or error
+    why = reason(error)
     return LorametaError(f"cannot write to {root}: {why}; the bank is whole, and the next run goes on from here")
 
 
