@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -103,11 +103,20 @@ class Context:
         return shortlist(self, self.options.get("candidates"), self.options.get("shortlist", "nearest"))
 
     def adapters(self, indices: Sequence[int] | np.ndarray) -> list[Adapter]:
-        """Adapters of the bank, fetched and read."""
+        """Adapters of the bank, fetched and read; an A that several have in common is in memory once."""
         bank = self.require_bank()
         names = [bank.ids[int(index)] for index in indices]
         bank.fetch(names)
-        return [bank[name] for name in names]
+        known: dict[str, np.ndarray] = {}
+
+        def slim(adapter: Adapter) -> Adapter:
+            modules = {}
+            for module, pair in adapter.modules.items():
+                A = known.setdefault(module, pair.A)
+                modules[module] = replace(pair, A=A) if A is pair.A or np.array_equal(A, pair.A) else pair
+            return replace(adapter, modules=modules)
+
+        return [slim(bank[name]) for name in names]
 
     def mixture_loss(self, indices: Sequence[int] | np.ndarray, rows: Sequence[Example] | None = None) -> MixtureLoss:
         """Loss and logits of mixtures of some adapters on labelled rows (:attr:`rows` unless given)."""

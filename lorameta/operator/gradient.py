@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorameta.adapter import Adapter
 from lorameta.base_model.batch import answer_losses, by_length, collate, encode_example
+from lorameta.combiner import combine
 from lorameta.operator.context import Context
 from lorameta.operator.factors import Factors, shared_A
 from lorameta.operator.normalized import normalized
@@ -21,7 +23,6 @@ from lorameta.operator.normalized import normalized
 if TYPE_CHECKING:
     import torch
 
-    from lorameta.adapter import Adapter
     from lorameta.base_model.load import Base
     from lorameta.data import Example
 
@@ -73,7 +74,11 @@ def slopes(base: Base | Any, adapters: Sequence[Adapter], rows: Sequence[Example
     modules = sorted({name for adapter in adapters for name in adapter.modules})
     encoded = [encode_example(base.tokenizer, row) for row in rows]
     tokens = sum(len(row.ids) - row.answer_start for row in encoded)
-    with torch.enable_grad(), Factors(model, adapters).attached(centre), _gathering(model, modules, common) as gathered:
+    if common is not None and centre.any():  # one adapter in memory beside them, not all of them twice
+        factors, centre = Factors(model, [Adapter(combine(adapters, centre, errors=False)[0], "")]), np.ones(1)
+    else:
+        factors = Factors(model, adapters)
+    with torch.enable_grad(), factors.attached(centre), _gathering(model, modules, common) as gathered:
         for batch in by_length([len(row.ids) for row in encoded], BATCH):
             tensors = collate([encoded[i] for i in batch], base.tokenizer.pad_token_id)
             losses = answer_losses(model, *(part.to(model.device) for part in tensors))
