@@ -125,7 +125,8 @@ def test_divergence_is_said_and_ends_with_1_where_nothing_was_learned(lorameta, 
 
 def test_generate_refines_what_it_mixed(lorameta, tiny_bank, data, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    result = lorameta("generate", data, "-o", out, "--bank", tiny_bank, "--refine-steps", 6, "--json")
+    words = ("--bank", tiny_bank, "--operator", "normalized", "--refine-steps", 6, "--json")
+    result = lorameta("generate", data, "-o", out, *words)
     assert result.code == 0, result.err
     about = result.json["refinement"]
     assert about["steps"] == 6
@@ -134,9 +135,10 @@ def test_generate_refines_what_it_mixed(lorameta, tiny_bank, data, tmp_path, mon
     text = (out / "README.md").read_text()
     assert "then trained further" in text
     assert "- start: the mixture above" in text
-    mixed = generate_adapter(data, bank=tiny_bank)
+    mixed = generate_adapter(data, bank=tiny_bank, operator="normalized")
     assert not same(Adapter.from_pretrained(out), mixed)
-    again = generate_adapter(iter(task_rows("animal_sound", 40)), bank=tiny_bank, refine={"steps": 6})
+    rows = iter(task_rows("animal_sound", 40))
+    again = generate_adapter(rows, bank=tiny_bank, operator="normalized", refine={"steps": 6})
     assert again.report["refinement"]["loss_at_start"] == pytest.approx(about["loss_at_start"], rel=0.02)
     assert again.weights == pytest.approx(mixed.weights)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.jsonl", "out"]
