@@ -8,6 +8,7 @@ from os import PathLike
 from typing import Any
 
 from lorameta.adapter import Adapter
+from lorameta.base_model.batch import encode_prompts, end_tokens, positions_of
 from lorameta.data import Example, PromptTemplate
 from lorameta.errors import MissingExtraError, UsageError
 
@@ -114,9 +115,9 @@ class Answerer:
         from transformers import StoppingCriteriaList
 
         tokenizer, pieces = self._scorer.tokenizer, _Pieces(self.template.one_line, on_text)
-        ids = tokenizer(text if raw else self.prompt(text), return_tensors="pt")
-        longest = getattr(self._model.config, "max_position_embeddings", None)
-        length = ids["input_ids"].shape[1]
+        longest = positions_of(self._model.config)
+        (ids,), _ = encode_prompts(tokenizer, [text if raw else self.prompt(text)])
+        length = len(ids)
         if longest is not None and length >= longest:
             raise UsageError(f"the prompt has {length} tokens; the base reads {longest} at most")
 
@@ -126,10 +127,11 @@ class Answerer:
         adapter = nullcontext() if with_adapter else self._model.disable_adapter()
         with torch.inference_mode(), adapter:
             self._model.generate(
-                **{name: ids[name] for name in ("input_ids", "attention_mask")},
+                input_ids=torch.tensor([ids]),
+                attention_mask=torch.ones(1, length, dtype=torch.long),
                 max_new_tokens=max_new_tokens if longest is None else min(max_new_tokens, longest - length),
                 do_sample=False,
-                eos_token_id=tokenizer.eos_token_id,
+                eos_token_id=end_tokens(self._model, tokenizer),
                 pad_token_id=tokenizer.pad_token_id,
                 streamer=_streamer(tokenizer, pieces.add),
                 stopping_criteria=StoppingCriteriaList([ended]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
@@ -11,10 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.adapter import Adapter
-from lorameta.base_model.batch import answer_losses, by_length, collate, encode_example
+from lorameta.base_model.batch import (
+    answer_losses,
+    by_length,
+    collate,
+    encode_prompts,
+    encode_rows,
+    end_tokens,
+    positions_of,
+    warn_of_cut,
+)
 from lorameta.data import Example
-from lorameta.errors import MissingExtraError, UsageError
+from lorameta.errors import LorametaWarning, UsageError
 from lorameta.intervals import bootstrap, wilson
+from lorameta.text_scores import text_scores
 
 MAX_NEW_TOKENS = 32
 
@@ -65,35 +76,6 @@ class Scores:
         return values | ({"intervals": intervals} if intervals else {})
 
 
-def text_scores(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, list[float]]:
-    """Exact match and ROUGE-L of every prediction against the best of its references.
-
-    Parameters
-    ----------
-    predictions : sequence of str
-    references : sequence of sequences of str
-        At least one reference a prediction.
-
-    Returns
-    -------
-    dict
-        ``exact_match`` (0.0 or 1.0) and ``rouge_l`` (in [0, 1]), one value a row.
-    """
-    if len(predictions) != len(references):
-        raise UsageError(f"{len(predictions)} predictions, but {len(references)} rows of references")
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError as error:
-        raise MissingExtraError("rouge-score", "evaluate", "ROUGE-L") from error
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    exact, rouge = [], []
-    for prediction, options in zip(predictions, references, strict=True):
-        prediction = prediction.strip()
-        exact.append(float(any(prediction == option.strip() for option in options)))
-        rouge.append(max((scorer.score(o, prediction)["rougeL"].fmeasure for o in options), default=0.0))
-    return {"exact_match": exact, "rouge_l": rouge}
-
-
 class Scorer:
     """A base model in memory that scores any number of adapters, each loaded the way a user would: by PEFT.
 
@@ -142,6 +124,9 @@ class Scorer:
             tokenizer.pad_token = tokenizer.eos_token
         self.base_model, self.model, self.tokenizer = name, model.eval(), tokenizer
         self._peft: Any = None
+        self._positions = positions_of(self.model.config)
+        self._ends = end_tokens(self.model, tokenizer)
+        self._end_texts = [text for text in tokenizer.convert_ids_to_tokens(self._ends) if text and text.strip()]
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
         tokens = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
@@ -175,6 +160,8 @@ class Scorer:
         unlabelled = sum(not example.outputs for example in examples)
         if unlabelled:
             raise UsageError(f"{unlabelled} of {len(examples)} rows have no output to compare with")
+        examples = [Example(example.input, self._references(example)) for example in examples]
+        self._warn_of_long(examples)
         with torch.inference_mode(), Attached(self, adapter) as model:
             predictions = self._generate(model, examples, progress)
             losses, tokens = self._losses(model, examples)
@@ -191,13 +178,37 @@ class Scorer:
         with torch.inference_mode(), Attached(self, adapter) as model:
             return self._generate(model, [Example(prompt, ()) for prompt in prompts], None)
 
+    def _references(self, example: Example) -> tuple[str, ...]:
+        """Return the answers without the end tokens that rows made for training may carry: no model writes them out."""
+        found = []
+        for output in example.outputs:
+            text = output.strip()
+            while end := next((end for end in self._end_texts if text.endswith(end) and text != end), None):
+                text = text.removesuffix(end).rstrip()
+            found.append(text)
+        return tuple(found)
+
+    def _warn_of_long(self, examples: Sequence[Example]) -> None:
+        """Warn where every reference of a row is longer than an answer may be."""
+        lengths = [
+            min(len(self.tokenizer(output, add_special_tokens=False)["input_ids"]) for output in example.outputs)
+            for example in examples
+        ]
+        if long := sum(length > self.max_new_tokens for length in lengths):
+            message = (
+                f"{long} of {len(examples)} rows have references longer than {self.max_new_tokens} tokens, of up to "
+                f"{max(lengths)}: no answer can equal them; raise --max-new-tokens (max_new_tokens)"
+            )
+            warnings.warn(message, LorametaWarning, stacklevel=3)
+
     def _generate(self, model: Any, examples: Sequence[Example], progress: Callable[[int], object] | None) -> list[str]:
         import torch
         from transformers import StoppingCriteriaList
 
         one_line = not any("\n" in output.strip() for example in examples for output in example.outputs)
-        prompts = [example.input for example in examples]
-        ids = self.tokenizer(prompts)["input_ids"]
+        room = None if self._positions is None else max(self._positions - self.max_new_tokens, self._positions // 2)
+        ids, cut = encode_prompts(self.tokenizer, [example.input for example in examples], room)
+        warn_of_cut(cut, len(ids), room, f"scoring (beside answers of {self.max_new_tokens})")
         predictions = [""] * len(examples)
         breaks = torch.tensor(self._line_breaks)
 
@@ -212,9 +223,9 @@ class Scorer:
             output = model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
-                max_new_tokens=self.max_new_tokens,
+                max_new_tokens=min(self.max_new_tokens, (self._positions or 1 << 40) - width),
                 do_sample=False,
-                eos_token_id=self.tokenizer.eos_token_id,
+                eos_token_id=self._ends,
                 pad_token_id=self.tokenizer.pad_token_id,
                 stopping_criteria=StoppingCriteriaList([ends_line] if one_line else []),
             )
@@ -228,7 +239,8 @@ class Scorer:
 
     def _losses(self, model: Any, examples: Sequence[Example]) -> tuple[list[float], list[float]]:
         """Sum of the losses of a row's answer tokens, and their number, row by row."""
-        encoded = [encode_example(self.tokenizer, example) for example in examples]
+        encoded, cut = encode_rows(self.tokenizer, examples, self._positions)
+        warn_of_cut(cut, len(encoded), self._positions, "scoring")
         sums, tokens = [0.0] * len(encoded), [0.0] * len(encoded)
         for batch in by_length([len(example.ids) for example in encoded], self.batch_size):
             ids, attention, answers = collate([encoded[i] for i in batch], self.tokenizer.pad_token_id)

@@ -21,6 +21,7 @@ from lorameta.bank_builder.base import BankBase, find_base, stage
 from lorameta.bank_builder.import_adapters import ImportedAdapter, import_all
 from lorameta.bank_builder.match import Source, plan
 from lorameta.bank_builder.summarise import Summariser
+from lorameta.data import read_alike
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files.links import link_in, user_path
 
@@ -168,7 +169,7 @@ def build(
         edit.write(root, lambda old: _new(root, old, edit.Change(manifest, found, moves)))
         clear_work(root, "build")
     copied = sum(one.copied for one in imported.values())
-    notes = [note for source in kept for note in imported[source.id].notes]
+    notes = [*read_alike(summariser.reads), *(note for source in kept for note in imported[source.id].notes)]
     if unused:
         notes.append(f"without an adapter, so not used: {', '.join(unused)}")
     if found_base.record.model == str(found_base.directory):

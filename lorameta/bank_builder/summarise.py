@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from lorameta.files.atomic import sha256
 
 if TYPE_CHECKING:
     from lorameta.bank.bank import AdapterBank
-    from lorameta.data import Dataset
+    from lorameta.data import Dataset, ReadReport
     from lorameta.encoder import SentenceEncoder, Summaries, TokenEncoder
 
 
@@ -34,6 +34,8 @@ class Summariser:
         Rows that the sentence encoder embeds at most.
     seed : int
         Of its draws.
+    reads : list of ReadReport
+        What was made of the columns of the datasets that were summarised.
     """
 
     tokenizer: Path | None
@@ -44,6 +46,7 @@ class Summariser:
     max_rows: int | None = None
     seed: int = 0
     prompt_template: str = ""
+    reads: list[ReadReport] = field(default_factory=list, compare=False)
 
     @classmethod
     def of(cls, bank: AdapterBank, tokenizer: Path | None = None, **reading: Any) -> Summariser:
@@ -83,14 +86,15 @@ class Summariser:
     ) -> Summaries:
         """The summaries of one dataset, a file or rows, under the id `name`; its own columns go before those of all."""
         from lorameta.base_model.templates import rendered
-        from lorameta.data import load_examples
+        from lorameta.data import read_examples
         from lorameta.encoder import Summaries, merge
 
-        examples = load_examples(
+        examples, report = read_examples(
             dataset, input_column=input_column or self.input_column,
             output_column=output_column or self.output_column, require_output=False, encoding=self.encoding,
         )  # fmt: skip
         examples = rendered(self.prompt_template, examples)
+        self.reads.append(report)
         found = [self.tokens.encode(examples)] if "tokens" in self.parts else []
         if "sentence" in self.parts:
             found.append(self.sentences.encode(examples, seed=self.seed))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lorameta.data import Example, join_prompt
+from lorameta.errors import LorametaWarning
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +47,8 @@ def encode_example(tokenizer: Any, example: Example, *, max_length: int | None =
     EncodedExample
     """
     encoded = tokenizer(join_prompt(example.input, example.output), return_offsets_mapping=True)
-    prompt_end = len(example.input)
+    # A space between prompt and answer is the answer's, whether it is written in the prompt or put there by us.
+    prompt_end = len(example.input) - (bool(example.output) and example.input[-1:] == " ")
     ids = list(encoded["input_ids"])
     if ids and ids[-1] == tokenizer.eos_token_id:
         ids.pop()
@@ -57,6 +60,68 @@ def encode_example(tokenizer: Any, example: Example, *, max_length: int | None =
         ids, start = ids[:1] + ids[1 + surplus :], start - surplus
         ids = ids[:max_length]
     return EncodedExample(ids, start)
+
+
+def encode_rows(
+    tokenizer: Any, examples: Sequence[Example], limit: int | None = None
+) -> tuple[list[EncodedExample], int]:
+    """Tokenise rows as `encode_example` does, and count those that were longer than `limit` tokens and were cut."""
+    rows = [encode_example(tokenizer, example) for example in examples]
+    if limit is None:
+        return rows, 0
+    long = [index for index, row in enumerate(rows) if len(row.ids) > limit]
+    for index in long:
+        rows[index] = encode_example(tokenizer, examples[index], max_length=limit)
+    return rows, len(long)
+
+
+def encode_prompts(tokenizer: Any, prompts: Sequence[str], limit: int | None = None) -> tuple[list[list[int]], int]:
+    """Tokenise prompts as they stand before an answer in training, and count those that were cut to `limit` tokens.
+
+    A prompt alone has other tokens than the same prompt with an answer behind it: the space that it ends in belongs to
+    the first token of the answer, and line breaks are merged.
+
+    Returns
+    -------
+    list of list of int
+        With the tokenizer's special tokens (BOS) in front.
+    int
+        Prompts of more than `limit` tokens: they lose tokens behind their BOS.
+    """
+    found, cut = [], 0
+    for prompt in prompts:
+        row = encode_example(tokenizer, Example(prompt, ("x",)))
+        ids = row.ids[: row.answer_start] or row.ids[:1]
+        if limit is not None and len(ids) > limit:
+            ids, cut = [*ids[:1], *ids[len(ids) - limit + 1 :]], cut + 1
+        found.append(ids)
+    return found, cut
+
+
+def positions_of(config: Any) -> int | None:
+    """Return how many tokens a base reads at once; None if its configuration sets no limit."""
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def warn_of_cut(cut: int, rows: int, limit: int | None, doing: str) -> None:
+    """Warn, in the same words everywhere, that prompts lost their beginning; nothing happens if `cut` is 0."""
+    if cut:
+        message = (
+            f"{cut} of {rows} rows have more than the {limit} tokens that can be read in {doing}: their prompts lose "
+            "their beginning, the answers are whole"
+        )
+        warnings.warn(message, LorametaWarning, stacklevel=3)
+
+
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Return all tokens that end an answer: the tokenizer's, and those of the base's generation settings."""
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    found = [tokenizer.eos_token_id, *(ends if isinstance(ends, (list, tuple)) else [ends])]
+    return list(dict.fromkeys(int(end) for end in found if end is not None))
 
 
 def collate(examples: Sequence[EncodedExample], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -41,8 +41,12 @@ def _set_debug(value: bool) -> bool:
 
 
 Data = Annotated[
-    Path,
-    typer.Argument(metavar="DATA", help="Your rows: a .jsonl, .json, .csv, .tsv or .parquet file.", show_default=False),
+    list[Path],
+    typer.Argument(
+        metavar="DATA...",
+        help="Your rows: .jsonl, .json, .csv, .tsv or .parquet files, also packed (.gz, .zst), a folder or a pattern.",
+        show_default=False,
+    ),
 ]
 Bank = Annotated[
     str,
@@ -93,7 +97,8 @@ def flags(**options: Any) -> str:
     words = []
     for name, value in given(**options).items():
         if (name, value) not in (("bank", DEFAULT_BANK), ("encoding", "utf-8")):
-            words += [f"--{name.replace('_', '-')}", quoted(value)]
+            for one in value if isinstance(value, tuple | list) else [value]:
+                words += [f"--{name.replace('_', '-')}", quoted(one)]
     return "".join(f" {word}" for word in words)
 
 

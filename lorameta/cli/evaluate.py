@@ -10,6 +10,7 @@ import typer
 
 from lorameta.cli import common, html
 from lorameta.cli.progress import counting, waiting
+from lorameta.cli.reading import named, with_reading
 from lorameta.errors import BankError, UsageError, violations
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lorameta.data import Example
 
 
+@with_reading
 def evaluate(
     data: common.Data,
     adapter: Annotated[
@@ -35,9 +37,7 @@ def evaluate(
         Path | None,
         typer.Option("--predictions", metavar="FILE.jsonl", help="Write a line for each row: prompt, answers, scores."),
     ] = None,
-    input_column: common.InputColumn = None,
-    output_column: common.OutputColumn = None,
-    encoding: common.Encoding = "utf-8",
+    reading: Any = None,
     html_file: html.File = None,
     as_json: common.AsJson = False,
     offline: common.Offline = False,
@@ -52,10 +52,8 @@ def evaluate(
     meter = html.start(html_file)
     if predictions is not None and predictions.is_dir():
         raise UsageError(f"{predictions} is a directory; name a file for the predictions")
-    from lorameta.data import load_examples
-
+    read = reading.rows(data, labelled=True)
     opened = common.open_bank(bank)
-    read = load_examples(data, input_column=input_column, output_column=output_column, encoding=encoding)
     examples = opened.prompts(read)
     candidates: dict[str, Adapter | None] = {"base": None, **_read(adapter or [], opened)}
     with waiting("loading the base model"):
@@ -74,7 +72,7 @@ def evaluate(
     rows = told.answers(chosen, scores)
     confusion = {name: told.confusion(chosen, score.predictions) for name, score in scores.items()}
     report = {
-        "data": str(data),
+        **reading.facts(),
         "base_model": opened.base_model,
         "rows": len(chosen),
         "scores": {name: score.as_dict() for name, score in scores.items()},
@@ -94,7 +92,7 @@ def evaluate(
     from lorameta.report.scores import scores_table
 
     shown = _shown(candidates)[-1]
-    typer.echo(f"Scored {len(chosen)} of {len(examples)} rows of {data} on the base of the bank {opened.name}.")
+    typer.echo(f"Scored {len(chosen)} of {len(examples)} rows of {named(data)} on the base of the bank {opened.name}.")
     typer.echo(f"\n{scores_table(scores)}\n")
     if found := report["confusion"].get(shown):
         typer.echo(f"Answers of {shown} by the label that was wanted:\n{told.confusion_table(found)}\n")

@@ -7,18 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from lorameta.cli import common, html, operators
+from lorameta.cli.reading import named, with_reading
 
 
 @operators.with_operators
+@with_reading
 def explain(
     data: common.Data,
     bank: common.Bank = common.DEFAULT_BANK,
     distance: common.Distance = None,
     weighing: Any = None,
     seed: common.Seed = 0,
-    input_column: common.InputColumn = None,
-    output_column: common.OutputColumn = None,
-    encoding: common.Encoding = "utf-8",
+    reading: Any = None,
     show: Annotated[int, typer.Option(min=1, metavar="N", help="Adapters to list.")] = 20,
     html_file: html.File = None,
     as_json: common.AsJson = False,
@@ -31,21 +31,20 @@ def explain(
     """
     meter = html.start(html_file)
     chosen = common.given(distance=distance) | weighing
-    columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
+    rows = reading.rows(data)
     with operators.progress("comparing") as progress:
         from lorameta.generate import COMBINER, mix
 
         opened = common.open_bank(bank)
         mixture = mix(
-            data,
+            rows,
             bank=opened,
             seed=seed,
             progress=progress,
-            **columns,
             **chosen,
         )
     report = mixture.report() | {"bank": opened.name, "forecast": mixture.forecast(opened, COMBINER)}
-    facts: dict[str, Any] = {"data": str(data), **report, "seconds": common.elapsed()}
+    facts: dict[str, Any] = {**reading.facts(), **report, "seconds": common.elapsed()}
     if html_file is not None:
         from lorameta.report.html.bank_map import bank_map
 
@@ -59,10 +58,9 @@ def explain(
     from lorameta.report.mixture import aligned, compared, mixture_lines, weights_table
 
     families = {name: record.family for name, record in opened.records.items()}
-    typer.echo(f"Read {mixture.rows} rows from {data}.")
     typer.echo(compared(report, opened.name))
     typer.echo(f"\n{weights_table(report, families, show=show)}\n")
     typer.echo(aligned([*mixture_lines(report), ("Time", f"{common.elapsed():.1f} s")]))
-    options = common.flags(bank=bank, **operators.flags(chosen), **columns)
-    typer.echo(f"\nTo make the adapter:\n    lorameta generate {common.quoted(data)} -o my-adapter{options}")
+    options = common.flags(bank=bank, **operators.flags(chosen), **reading.flags())
+    typer.echo(f"\nTo make the adapter:\n    lorameta generate {named(data)} -o my-adapter{options}")
     html.written(html_file)

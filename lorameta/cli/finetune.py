@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lorameta.cli import common, html, training
 from lorameta.cli.options import options_of
 from lorameta.cli.progress import waiting
+from lorameta.cli.reading import with_reading
 from lorameta.training.options import RefineSettings
 
 
 @options_of(RefineSettings, "settings")
+@with_reading
 def finetune(
     *,
     data: training.Rows,
@@ -28,9 +30,7 @@ def finetune(
     log: training.LogFile = None,
     dry_run: training.DryRun = False,
     fresh: training.Fresh = False,
-    input_column: common.InputColumn = None,
-    output_column: common.OutputColumn = None,
-    encoding: common.Encoding = "utf-8",
+    reading: Any = None,
     force: training.Force = False,
     html_file: html.File = None,
     as_json: common.AsJson = False,
@@ -43,18 +43,19 @@ def finetune(
     """
     meter = html.start(html_file)
     training.check_output(output, force)
+    rows = reading.rows(data, labelled=True)
+    held = None if validation is None else reading.rows(validation, labelled=True)
     with ExitStack() as stack:
         with waiting("preparing"):
             from lorameta.training import prepared
 
             job = stack.enter_context(
                 prepared(
-                    data, base, settings, revision=revision, validation=validation, log=log, fresh=fresh,
+                    rows, base, settings, revision=revision, validation=held, log=log, fresh=fresh,
                     checkpoint=None if dry_run else training.state_of(output),
-                    input_column=input_column, output_column=output_column, encoding=encoding,
                 )
             )  # fmt: skip
-        facts = {"data": str(data), "base_model": base}
+        facts = reading.facts() | {"base_model": base}
         training.carry_out(
             job,
             output,

@@ -12,6 +12,7 @@ import typer
 from lorameta.cli import common, html, operators, training
 from lorameta.cli.options import options_of
 from lorameta.cli.progress import waiting
+from lorameta.cli.reading import with_reading
 from lorameta.errors import LorametaWarning
 from lorameta.training.options import RefineSettings
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 @options_of(RefineSettings, "refine", only=("steps", "minutes", "epochs", "learning_rate"), prefix="refine-")
 @operators.with_operators
+@with_reading
 def generate(
     *,
     data: common.Data,
@@ -50,9 +52,7 @@ def generate(
         ),
     ] = None,
     seed: common.Seed = 0,
-    input_column: common.InputColumn = None,
-    output_column: common.OutputColumn = None,
-    encoding: common.Encoding = "utf-8",
+    reading: Any = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the adapter that DIR holds already.")] = False,
     html_file: html.File = None,
     as_json: common.AsJson = False,
@@ -67,42 +67,41 @@ def generate(
     """
     training.check_output(output, force)
     meter = html.start(html_file)
-    columns: dict[str, Any] = {"input_column": input_column, "output_column": output_column, "encoding": encoding}
+    rows = reading.rows(data, labelled=refine is not None)
     with operators.progress("generating") as progress:
         from lorameta.adapter.card import card, conflicts
         from lorameta.generate import generate_adapter
 
         opened = common.open_bank(bank)
         adapter = generate_adapter(
-            data,
+            rows,
             bank=opened,
             rank=rank,
             seed=seed,
             progress=progress,
-            **columns,
             **weighing,
             **common.given(distance=distance, combiner=combiner, fit=fit),
         )
     if refine is not None:
-        adapter = training.refined(adapter, data, opened.base_model, replace(refine, seed=seed), output, columns)
+        adapter = training.refined(adapter, rows, opened.base_model, replace(refine, seed=seed), output)
     adapter.save_pretrained(output, card=card(adapter, run=_run()))
     if refine is not None:
         training.forget(output)
     for sentence in conflicts(adapter.report):
         warnings.warn(f"licences: {sentence}", LorametaWarning, stacklevel=1)
-    report = {"data": str(data), "adapter": str(output), "base_model": adapter.base_model, **adapter.report}
+    report = {**reading.facts(), "adapter": str(output), "base_model": adapter.base_model, **adapter.report}
     if html_file is not None:
         with waiting("asking the base and the adapter"):
             from lorameta.report.html.bank_map import bank_map
 
-            report |= {"map": bank_map(report, opened), **html.side_by_side(adapter, opened, data, columns)}
+            report |= {"map": bank_map(report, opened), **html.side_by_side(adapter, opened, rows)}
     report |= {"total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()}
     report = html.write("generate", html_file, report, meter)
     if as_json:
         common.print_json(report)
         return
     families = {name: record.family for name, record in opened.records.items()}
-    _print(data, output, adapter, families, common.flags(bank=bank, **columns))
+    _print(output, adapter, families, common.flags(bank=bank, **reading.flags()))
     html.written(html_file)
 
 
@@ -121,11 +120,10 @@ def _run() -> dict[str, str]:
     }
 
 
-def _print(data: Path, output: Path, adapter: Adapter, families: dict[str, str], options: str) -> None:
+def _print(output: Path, adapter: Adapter, families: dict[str, str], options: str) -> None:
     from lorameta.report.mixture import aligned, compared, mixture_lines, weights_table
 
     report = adapter.report
-    typer.echo(f"Read {report['rows']} rows from {data}.")
     typer.echo(compared(report, report["bank"]))
     typer.echo(f"\n{weights_table(report, families)}\n")
     steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report["seconds"].items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from lorameta.errors import LorametaError, UsageError
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
     from lorameta.bank import AdapterBank
+    from lorameta.data import Example
     from lorameta.machine.energy import EnergyMeter
 
 File = Annotated[
@@ -54,14 +56,12 @@ def written(file: Path | None) -> None:
         typer.echo(f"Report {file}")
 
 
-def side_by_side(adapter: Adapter, bank: AdapterBank, data: Any, columns: dict[str, Any]) -> dict[str, Any]:
+def side_by_side(adapter: Adapter, bank: AdapterBank, examples: Sequence[Example]) -> dict[str, Any]:
     """What base and adapter answer to a few of the rows; why not, where the base cannot be run."""
-    from lorameta.data import load_examples
-
     try:
         from lorameta.ask import Answerer
 
-        examples = bank.prompts(load_examples(data, require_output=False, **columns))
+        examples = bank.prompts(examples)
         model = Answerer(adapter, base=bank.base_model, revision=bank.base_revision)
         step = max(1, len(examples) // ASKED)
         rows = [_asked(model, example) for example in examples[::step][:ASKED]]

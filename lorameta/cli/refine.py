@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lorameta.cli import common, html, training
 from lorameta.cli.options import options_of
 from lorameta.cli.progress import waiting
+from lorameta.cli.reading import with_reading
 from lorameta.training.options import RefineSettings
 
 
 @options_of(RefineSettings, "settings")
+@with_reading
 def refine(
     *,
     adapter: Annotated[
@@ -31,9 +33,7 @@ def refine(
     log: training.LogFile = None,
     dry_run: training.DryRun = False,
     fresh: training.Fresh = False,
-    input_column: common.InputColumn = None,
-    output_column: common.OutputColumn = None,
-    encoding: common.Encoding = "utf-8",
+    reading: Any = None,
     force: training.Force = False,
     html_file: html.File = None,
     as_json: common.AsJson = False,
@@ -47,6 +47,8 @@ def refine(
     """
     meter = html.start(html_file)
     training.check_output(output, force, adapter)
+    rows = reading.rows(data, labelled=True)
+    held = None if validation is None else reading.rows(validation, labelled=True)
     with ExitStack() as stack:
         with waiting("preparing"):
             from lorameta.adapter import Adapter
@@ -55,12 +57,11 @@ def refine(
             start = Adapter.from_pretrained(adapter)
             job = stack.enter_context(
                 prepared(
-                    data, base, settings, start=start, validation=validation, log=log, fresh=fresh,
+                    rows, base, settings, start=start, validation=held, log=log, fresh=fresh,
                     checkpoint=None if dry_run else training.state_of(output),
-                    input_column=input_column, output_column=output_column, encoding=encoding,
                 )
             )  # fmt: skip
-        facts = {"data": str(data), "start": str(adapter), "base_model": start.base_model}
+        facts = reading.facts() | {"start": str(adapter), "base_model": start.base_model}
         training.carry_out(
             job, output, dry_run=dry_run, as_json=as_json, facts=facts, verb="refine", html_file=html_file, meter=meter
         )

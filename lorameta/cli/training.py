@@ -16,16 +16,18 @@ from lorameta.files.links import user_path
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
+    from lorameta.data import Example
     from lorameta.machine.energy import EnergyMeter
     from lorameta.training import Progress, RefineSettings
     from lorameta.training.job import PreparedTraining
     from lorameta.training.plan import TrainingPlan
 
 Rows = Annotated[
-    Path,
+    list[Path],
     typer.Option(
-        "--data", "-d", metavar="DATA", help="Your rows: a .jsonl, .json, .csv, .tsv or .parquet file.",
-        show_default=False,
+        "--data", "-d", metavar="DATA", show_default=False,
+        help="Your rows: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst), a folder or a pattern; "
+        "several times for several.",
     ),
 ]  # fmt: skip
 Output = Annotated[
@@ -123,18 +125,14 @@ def carry_out(
             raise typer.Exit(1)
 
 
-def refined(
-    adapter: Adapter, data: Path, base: str, settings: RefineSettings, output: Path, columns: dict[str, Any]
-) -> Adapter:
+def refined(adapter: Adapter, rows: list[Example], base: str, settings: RefineSettings, output: Path) -> Adapter:
     """A generated adapter after some steps on its rows; the checkpoints stay until :func:`forget`."""
     from lorameta.cli.progress import waiting
     from lorameta.training import prepared
 
     with ExitStack() as stack:
         with waiting("preparing the refinement"):
-            job = stack.enter_context(
-                prepared(data, base, settings, start=adapter, checkpoint=state_of(output), **columns)
-            )
+            job = stack.enter_context(prepared(rows, base, settings, start=adapter, checkpoint=state_of(output)))
         typer.echo(described(job.plan), err=True)
         with watching(job.plan) as report:
             return job.run(report=report)

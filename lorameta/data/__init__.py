@@ -12,7 +12,7 @@ from lorameta.data.examples import (
     load_examples,
     read_examples,
 )
-from lorameta.data.report import ReadReport
+from lorameta.data.report import ReadReport, read_alike
 from lorameta.data.template import PromptTemplate
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "instruction_prompt",
     "join_prompt",
     "load_examples",
+    "read_alike",
     "read_examples",
 ]

@@ -163,7 +163,8 @@ def read_examples(
         raise DataError(f"{name} holds no rows: at least one is needed (a table has rows below its header). {ROW_HINT}")
     examples = _integers(examples, reader, notes)
     report = _report(name, examples, reader, [str(path) for path in files if len(files) > 1], notes)
-    for message in (*_doubts(report, reader, problems), *_few(name, examples)):
+    few = _few(name, examples) if reader.seen else ()  # Examples were read, and warned of, before
+    for message in (*_doubts(report, reader, problems), *few):
         warnings.warn(message, LorametaWarning, stacklevel=stacklevel)
     return examples, report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,17 +38,18 @@ class ReadReport:
 
     def line(self) -> str:
         """Return the report as one line of text."""
-        many = f" ({len(self.files)} files)" if self.files else ""
+        many = f" ({len(self.files)} files)" if self.files and not self.source.endswith(" files") else ""
         if self.labelled == self.rows:
             answers = f"answer from {_listed(self.answer)}" if self.answer else "with answers"
         elif self.labelled:
-            answers = f"answer from {_listed(self.answer)} ({self.labelled} rows have one)"
+            have = "row has" if self.labelled == 1 else "rows have"
+            answers = f"answer from {_listed(self.answer)} ({self.labelled} {have} one)"
         else:
             answers = "no answers"
         prompt = f"prompt from {_listed(self.prompt)}, " if self.prompt else ""
         left = f"; left out: {_listed(self.left_out)}" if self.left_out else ""
         notes = f"; {'; '.join(self.notes)}" if self.notes else ""
-        return f"Read {self.rows} rows of {self.source}{many}: {prompt}{answers}{left}{notes}."
+        return f"Read {self.rows} row{'s' * (self.rows != 1)} of {self.source}{many}: {prompt}{answers}{left}{notes}."
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -64,6 +66,20 @@ class ReadReport:
         if self.notes:
             values["notes"] = list(self.notes)
         return values
+
+
+def read_alike(reports: Iterable[ReadReport]) -> list[str]:
+    """Return one line for all datasets of which the same columns were used, most of them first."""
+    alike: dict[tuple[Any, ...], list[ReadReport]] = {}
+    for report in reports:
+        alike.setdefault((report.prompt, report.answer, report.left_out, report.labelled == 0), []).append(report)
+    lines = []
+    for (prompt, answer, left_out, _), group in sorted(alike.items(), key=lambda item: -len(item[1])):
+        rows, labelled = sum(one.rows for one in group), sum(one.labelled for one in group)
+        name = group[0].source if len(group) == 1 else f"{len(group)} datasets"
+        together = ReadReport(name, rows, labelled, prompt, answer, left_out)
+        lines.append(together.line().removesuffix("."))
+    return lines[:12] + ([f"{len(lines) - 12} more kinds of datasets were read"] if lines[12:] else [])
 
 
 def _listed(columns: tuple[str, ...]) -> str:

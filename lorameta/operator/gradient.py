@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorameta.adapter import Adapter
-from lorameta.base_model.batch import answer_losses, by_length, collate, encode_example
+from lorameta.base_model.batch import answer_losses, by_length, collate, encode_rows, positions_of, warn_of_cut
 from lorameta.combiner import combine
 from lorameta.operator.context import Context
 from lorameta.operator.factors import Factors, shared_A
@@ -72,7 +72,9 @@ def slopes(base: Base | Any, adapters: Sequence[Adapter], rows: Sequence[Example
 
     model, common = base.model, shared_A(adapters)
     modules = sorted({name for adapter in adapters for name in adapter.modules})
-    encoded = [encode_example(base.tokenizer, row) for row in rows]
+    limit = positions_of(model.config)
+    encoded, cut = encode_rows(base.tokenizer, rows, limit)
+    warn_of_cut(cut, len(encoded), limit, "the trial")
     tokens = sum(len(row.ids) - row.answer_start for row in encoded)
     if common is not None and centre.any():  # one adapter in memory beside them, not all of them twice
         factors, centre = Factors(model, [Adapter(combine(adapters, centre, errors=False)[0], "")]), np.ones(1)

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorameta.base_model.batch import EncodedExample, answer_logits, by_length, collate, decoder_of, encode_example
+from lorameta.base_model.batch import (
+    EncodedExample,
+    answer_logits,
+    by_length,
+    collate,
+    decoder_of,
+    encode_rows,
+    positions_of,
+    warn_of_cut,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +52,9 @@ class Passes:
 
     def __init__(self, model: Any, tokenizer: Any, examples: Sequence[Example]) -> None:
         self.model = model
-        encoded = [encode_example(tokenizer, example) for example in examples]
+        limit = positions_of(model.config)
+        encoded, long = encode_rows(tokenizer, examples, limit)
+        warn_of_cut(long, len(encoded), limit, "the trial")
         self.targets = np.concatenate([np.array(row.ids[row.answer_start :], dtype=np.int64) for row in encoded])
         self.owner = np.repeat(np.arange(len(encoded)), [len(row.ids) - row.answer_start for row in encoded])
         self.prefix = _common(encoded) if _caches(model) else []

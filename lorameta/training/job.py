@@ -11,7 +11,7 @@ from typing import Any
 
 from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
-from lorameta.base_model.batch import EncodedExample
+from lorameta.base_model.batch import EncodedExample, positions_of
 from lorameta.base_model.config import find_config
 from lorameta.base_model.load import Base, load_base, load_tokenizer
 from lorameta.base_model.shape import ALL_LINEAR, chosen_paths, linear_shapes, meta_model, outline
@@ -212,7 +212,7 @@ def prepare(
     shape = outline(config, name, revision, trained, rank)
 
     tokenizer = base.tokenizer if isinstance(base, Base) else load_tokenizer(name, revision)
-    limit = min(getattr(config, "max_position_embeddings", None) or hyper.max_length, hyper.max_length)
+    limit = min(positions_of(config) or hyper.max_length, hyper.max_length)
     train, shortened = encode_rows(tokenizer, parts.train, "training", limit)
     held_out, more = encode_rows(tokenizer, parts.validation, "validation", limit)
     longest = max(len(row.ids) for row in (*train, *held_out))

@@ -7,7 +7,8 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from lorameta.base_model.batch import EncodedExample, encode_example
+from lorameta.base_model import batch
+from lorameta.base_model.batch import EncodedExample
 from lorameta.base_model.load import LARGE
 from lorameta.data import Example
 from lorameta.data.split import Parts, by_digest
@@ -62,13 +63,9 @@ def encode_rows(tokenizer: Any, examples: Sequence[Example], part: str, limit: i
     """
     if unlabelled := sum(not example.outputs for example in examples):
         raise DataError(f"{unlabelled} of the {len(examples)} {part} rows have no answer to train on")
-    whole = [encode_example(tokenizer, example) for example in examples]
-    long = [len(row.ids) > limit for row in whole]
-    cut = [
-        encode_example(tokenizer, example, max_length=limit) if over else row
-        for example, row, over in zip(examples, whole, long, strict=True)
-    ]
-    return cut, sum(long)
+    rows, cut = batch.encode_rows(tokenizer, examples, limit)
+    batch.warn_of_cut(cut, len(rows), limit, f"training (the {part} rows)")
+    return rows, cut
 
 
 def pieces(lengths: Sequence[int], chosen: Sequence[int], *, rows: int | None, tokens: int) -> Iterator[list[int]]:

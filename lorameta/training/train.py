@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lorameta.adapter import Adapter
-from lorameta.base_model.batch import EncodedExample, by_length
+from lorameta.base_model.batch import EncodedExample, by_length, positions_of
 from lorameta.base_model.load import Base
 from lorameta.base_model.shared_prefix import check_packing, packing
 from lorameta.data import Example
@@ -185,5 +185,5 @@ def _encode(
     base: Base, examples: Sequence[Example], part: str, settings: LoraTraining
 ) -> tuple[list[EncodedExample], int]:
     """The rows of a part, and how many of them were shortened."""
-    limit = getattr(base.model.config, "max_position_embeddings", None) or settings.max_length
+    limit = positions_of(base.model.config) or settings.max_length
     return encode_rows(base.tokenizer, examples, part, min(limit, settings.max_length))

@@ -24,8 +24,9 @@ def test_generate_writes_the_adapter_that_the_function_makes(lorameta, tiny_bank
 
 def test_generate_says_what_it_did_and_what_to_type_next(lorameta, tiny_bank, tiny_rows, tmp_path):
     out = tmp_path / "adapter"
-    text = lorameta("generate", tiny_rows, "-o", out, "--bank", tiny_bank).out
-    assert f"Read 12 rows from {tiny_rows}" in text
+    result = lorameta("generate", tiny_rows, "-o", out, "--bank", tiny_bank)
+    assert f"Read 12 rows of {tiny_rows}: prompt from input, answer from output." in result.err
+    text = result.out
     assert "animal_sound" in text
     assert all(label in text for label in ("Effective number", "Truncation error", "Time", "Peak memory"))
     assert f"lorameta evaluate TEST.jsonl --adapter {out} --bank {tiny_bank}" in text
@@ -70,8 +71,9 @@ def test_a_warning_is_one_line_on_stderr(lorameta, tiny_bank, tmp_path):
     path.write_text('{"input": "What does a dog say?", "output": "bark"}\n', encoding="utf-8")
     result = lorameta("explain", path, "--bank", tiny_bank, "--json")
     assert result.code == 0
-    assert result.err.startswith("lorameta: warning: ")
-    assert len(result.err.splitlines()) == 1
+    warned, read = result.err.splitlines()
+    assert warned.startswith("lorameta: warning: ")
+    assert read.startswith("Read 1 row of ")
     assert result.json["rows"] == 1
 
 
@@ -92,7 +94,7 @@ BAD_DATA = {
     "empty file": (b"", "rows"),
     "blank lines": (b"\n\n", "rows"),
     "broken JSON": (b'{"input": "a", "output": "b"}\n{"input": "a", "outp\n', "rows.jsonl:2"),
-    "wrong column": (b'{"question": "a", "answer": "b"}\n', "--input-column"),
+    "wrong column": (b'{"utterance": "a", "intent": "b"}\n', "--input-column"),
     "not UTF-8": ('{"input": "caf\u00e9", "output": "b"}\n'.encode("latin-1"), "utf-8"),
     "not an object": (b"[1, 2]\n", "rows.jsonl:1"),
 }

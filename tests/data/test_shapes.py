@@ -250,4 +250,4 @@ def test_the_line_says_what_was_done():
     )
     assert report.as_dict()["left_out"] == ["category"]
     _, report = read_examples([{"text": "a"}, {"text": "b", "label": "x"}], require_output=False)
-    assert report.line() == "Read 2 rows of the dataset: prompt from text, answer from label (1 rows have one)."
+    assert report.line() == "Read 2 rows of the dataset: prompt from text, answer from label (1 row has one)."

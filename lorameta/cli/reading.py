@@ -1,0 +1,98 @@
+"""The command line's options on rows, and the line that says what was made of their columns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from lorameta.cli import common
+
+if TYPE_CHECKING:
+    from lorameta.data import Example, ReadReport
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def _option(name: str, metavar: str, text: str, kind: Any = str | None, default: Any = None) -> inspect.Parameter:
+    shown = typer.Option(f"--{name.replace('_', '-')}", metavar=metavar, help=text, show_default=bool(default))
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, shown])
+
+
+_OPTIONS = (
+    _option("input_column", "NAME", "The column that holds the prompt."),
+    _option("output_column", "NAME", "The column that holds the answer."),
+    _option("context_column", "NAME", "A column that stands before the prompt; may be repeated.", list[str] | None),
+    _option("ignore_column", "NAME", "A column to leave out; may be repeated.", list[str] | None),
+    _option("encoding", "NAME", "The text encoding of DATA.", str, "utf-8"),
+    _option("delimiter", "CHAR", "What separates the fields of a table: a character, tab, comma, semicolon or pipe."),
+    _option("quoting", "NAME", "Whether quotes enclose the fields of a table: auto, minimal, none.", str, "auto"),
+)  # fmt: skip
+
+
+@dataclass
+class Reading:
+    """How rows are read, and what came of it.
+
+    Attributes
+    ----------
+    options : dict
+        Arguments of :func:`lorameta.data.read_examples`.
+    report : ReadReport or None
+        Of the rows that were read first.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    report: ReadReport | None = None
+
+    def rows(self, data: Sequence[Path] | Path, *, labelled: bool = False) -> list[Example]:
+        """Read rows and print, on the standard error, what was made of their columns."""
+        from lorameta.data import read_examples
+
+        source: Any = data if isinstance(data, Path) else list(data) if len(data) > 1 else data[0]
+        examples, report = read_examples(source, require_output=labelled, **self.options)
+        typer.echo(report.line(), err=True)
+        self.report = self.report or report
+        return examples
+
+    def facts(self) -> dict[str, Any]:
+        """Return what ``--json`` says of the rows."""
+        if self.report is None:
+            return {}
+        return {"data": self.report.source, "read": self.report.as_dict()}
+
+    def flags(self) -> dict[str, Any]:
+        """Return the options that were set, for :func:`lorameta.cli.common.flags`."""
+        names = {"context_columns": "context_column", "ignore_columns": "ignore_column"}
+        default = {"encoding": "utf-8", "quoting": "auto"}
+        return {
+            names.get(name, name): value or None for name, value in self.options.items() if value != default.get(name)
+        }
+
+
+def with_reading(command: Command) -> Command:
+    """Give a command, in place of its parameter `reading`, the options that say how rows are read."""
+
+    def called(**values: Any) -> None:
+        found = {option.name: values.pop(option.name) for option in _OPTIONS}
+        several = {f"{name}s": tuple(found.pop(name) or ()) for name in ("context_column", "ignore_column")}
+        command(reading=Reading(found | several), **values)
+
+    signature = inspect.signature(command, eval_str=True)
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        parameters += _OPTIONS if parameter.name == "reading" else [parameter]
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    called.__name__, called.__doc__, called.__module__ = command.__name__, command.__doc__, command.__module__
+    return called  # type: ignore[return-value]
+
+
+def named(data: Sequence[Path]) -> str:
+    """Return files as one would type them."""
+    return " ".join(common.quoted(path) for path in data)
