@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from lorameta.adapter import metadata, peft_format
 from lorameta.adapter.lora import LoraPair, layout
-from lorameta.errors import BankError, UsageError, violations
+from lorameta.errors import BankError, LorametaWarning, UsageError, violations
 from lorameta.files import tensors
 from lorameta.files.atomic import restore, write_directory
 from lorameta.files.links import is_directory, user_path
@@ -65,6 +66,19 @@ class Adapter:
     def norm(self) -> float:
         """Frobenius norm of the whole update, over all modules."""
         return float(np.sqrt(sum(pair.norm() ** 2 for pair in self.modules.values())))
+
+    def is_zero(self) -> bool:
+        """Check whether the update is zero: nothing was trained, or it was not saved."""
+        return not any(pair.A.any() and pair.B.any() for pair in self.modules.values())
+
+    def warn_if_zero(self, what: str) -> None:
+        """Warn if the update is zero; `what` is what messages call the adapter."""
+        if self.is_zero():
+            message = (
+                f"the update of {what} is zero: it changes nothing about its base; an adapter is so before it is "
+                "trained, or when its training was not saved"
+            )
+            warnings.warn(message, LorametaWarning, stacklevel=3)
 
     def save_pretrained(
         self, directory: str | os.PathLike[str], *, card: str | None = None, dtype: str | None = None

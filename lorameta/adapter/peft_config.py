@@ -13,7 +13,7 @@ from functools import cached_property
 from reprlib import repr as short
 from typing import Any
 
-from lorameta.adapter import patterns
+from lorameta.adapter import foreign, patterns
 from lorameta.errors import printable
 
 #: Options that make an adapter something else than a sum of scaled B A on the plain base, each with the reason.
@@ -122,12 +122,18 @@ def parse_settings(config: Any, problems: list[str]) -> LoraSettings | None:
         problems.append("is not a JSON object; get the adapter again")
         return None
     before = len(problems)
+    if foreign.is_mlx(config):
+        problems.append(f"is of another tool: {foreign.mlx()}")
+        return None
     if config.get("peft_type") != "LORA":
         problems.append(f"has peft_type {short(config.get('peft_type'))}; only LORA adapters can be mixed")
     refused = [f"{key}: {reason}" for key, reason in REFUSED.items() if config.get(key)]
     if config.get("bias") not in (None, "none"):
         refused.append(f"bias {short(config['bias'])}: biases of the base were trained beside the low-rank updates")
-    problems += [f"uses {entry}; only plain LoRA can be mixed, leave this adapter out" for entry in refused]
+    problems += [
+        f"uses {entry}; only plain LoRA can be mixed or exported: leave it out, or merge it with PEFT"
+        for entry in refused
+    ]
     init = config.get("init_lora_weights", True)
     if isinstance(init, (list, dict)) or init not in _PLAIN_INITS:
         problems.append(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lorameta.adapter import foreign
 from lorameta.adapter.lora import LoraPair
 from lorameta.adapter.patterns import TooLong
 from lorameta.adapter.peft_config import LoraSettings, parse_settings
@@ -59,6 +60,9 @@ class Halves:
 
 def read_directory(directory: Path, problems: list[str]) -> PeftAdapter:
     """Read a PEFT LoRA directory; everything that is wrong with it is appended to `problems`, file and remedy named."""
+    if not (is_file(directory / CONFIG) and is_file(directory / WEIGHTS)) and (other := foreign.described(directory)):
+        problems.append(other)
+        return PeftAdapter({}, None, "", "", 0)
     settings, config_sha256 = read_config(directory, problems)
     notes: list[str] = []
     modules: dict[str, LoraPair] = {}
@@ -73,7 +77,9 @@ def read_directory(directory: Path, problems: list[str]) -> PeftAdapter:
 
 
 def missing_weights(directory: Path) -> str:
-    """What to say of a directory without ``adapter_model.safetensors``."""
+    """Return what to say of a directory without ``adapter_model.safetensors``."""
+    if (other := foreign.described(directory)) is not None:
+        return f"is missing: {other}"
     try:
         names = sorted(path.name for path in directory.iterdir())
     except FileNotFoundError:
@@ -130,12 +136,16 @@ def match_halves(
     dict of str to Halves
         By module, sorted; only those that are sound.
     """
+    if (husk := foreign.husk(shapes)) is not None:
+        problems.append(husk)
+        return {}
     halves: dict[str, dict[str, str]] = {}
     for key in shapes:
         match = _KEY.fullmatch(key.removeprefix(PREFIX))
         if match is None:
             kind = next((kind for part, kind in _FOREIGN_KEYS.items() if part in key), "no lora_A or lora_B of a layer")
-            problems.append(f"{key} is {kind}; only plain LoRA of linear layers can be mixed")
+            whole = foreign.whole_module(key)
+            problems.append(f"{key} is {whole or f'{kind}; only plain LoRA of linear layers can be mixed'}")
         elif not key.startswith(PREFIX):
             problems.append(f"{key} does not start with {PREFIX!r}, so PEFT would ignore it; rename the tensors")
         elif match["half"] in halves.setdefault(match["module"], {}):

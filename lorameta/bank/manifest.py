@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lorameta.adapter import peft_format
+from lorameta.adapter.base_names import same_base
 from lorameta.adapter.peft_config import LoraSettings
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest, parse, unsafe_path
 from lorameta.errors import BankError, violations
@@ -69,11 +70,11 @@ def base_problem(root: Path, directory: Path, base: BaseRecord, settings: LoraSe
     A base that is a directory is known by ``base.name``, by its path, or by no name at all.
     """
     said, revision = settings.base_model, settings.base_revision
-    names = {name for name in (base.model, base.name) if name}
+    names = {name for name in (base.model, base.name, *base.also) if name}
     local = is_directory(root / base.model)
     if local and (not said or any(same(root / base.model, place / said) for place in (root, directory))):
         return None
-    if said.rstrip("/").lower() not in {name.lower() for name in names}:
+    if not same_base(said, names):
         return (
             f"{peft_format.CONFIG} says that it was trained on {said or 'no base'!r}, "
             f"the bank is of {' or '.join(sorted(names))}; leave it out"

@@ -38,6 +38,8 @@ class BaseRecord:
         What the adapters' configurations call a base that is a directory.
     sha256 : dict of str to str
         Hash of each file of a base that is a directory; empty for a Hub id.
+    also : tuple of str
+        More names that adapters' configurations have for it.
     """
 
     model: str
@@ -45,6 +47,7 @@ class BaseRecord:
     tokenizer_hash: str | None = None
     name: str | None = None
     sha256: dict[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,8 @@ class Manifest:
         for name in ("shards", "prompt_template"):
             if not content[name]:
                 del content[name]
+        if not self.base.also:
+            del content["base"]["also"]
         for name in ("adapters", "left_out"):
             content[name] = sorted(content[name], key=lambda entry: entry["id"])
         newer = bool(self.shards) or any(record.hub for record in self.adapters)
@@ -176,6 +181,7 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
         tokenizer_hash=base("tokenizer_hash", _NAME_OR_NONE),
         name=base("name", _NAME_OR_NONE),
         sha256=base("sha256", _HASHES, default={}),
+        also=tuple(base("also", _TEXTS, default=[])),
     )
     problems += [f"base.sha256: {p}" for file in base_record.sha256 for p in unsafe_path(file)]
     if base_record.sha256:

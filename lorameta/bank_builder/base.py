@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def find_base(
     base: str,
     *,
     revision: str | None = None,
-    name: str | None = None,
+    name: str | Sequence[str] | None = None,
     tokenizer: str | None = None,
     carry: bool = False,
     said: Iterable[str] = (),
@@ -62,8 +62,8 @@ def find_base(
         A directory, or a Hub id.
     revision : str, optional
         Of a Hub id.
-    name : str, optional
-        What the adapters' configurations call a base that is a directory. By default what its ``config.json`` says
+    name : str or sequence of str, optional
+        What the adapters' configurations call the base. By default, of a directory, what its ``config.json`` says
         that it is, or the path under which the adapters know this very directory.
     tokenizer : str, optional
         Directory of its ``tokenizer.json``; by default the base's.
@@ -77,16 +77,16 @@ def find_base(
         The base or its tokenizer is not there, or the options do not fit it.
     """
     path = user_path(base)
+    names = [name] if isinstance(name, str) else list(name or ())
     tokens = None if tokenizer is None else user_path(tokenizer).resolve()
     if tokens is not None and not (tokens / "tokenizer.json").is_file():
         raise UsageError(f"--tokenizer: there is no {tokens / 'tokenizer.json'}")
     if not path.is_dir():
         if not _HUB_ID.fullmatch(base):
             raise UsageError(f"--base: there is no directory {base}, and it is no id of the Hub (owner/name) either")
-        if carry or name:
-            option = "--copy-base" if carry else "--base-name"
-            raise UsageError(f"{option} is for a base in a directory; {base} is none, so it is an id of the Hub")
-        return BankBase(BaseRecord(base, revision=revision), None, tokens)
+        if carry:
+            raise UsageError(f"--copy-base is for a base in a directory; {base} is none, so it is an id of the Hub")
+        return BankBase(BaseRecord(base, revision=revision, also=tuple(names)), None, tokens)
     path = path.resolve()
     if revision is not None:
         raise UsageError(f"--revision is for a base on the Hub; {path} is a directory")
@@ -94,7 +94,8 @@ def find_base(
     model = path.relative_to(root).as_posix() if inside else "base" if carry else str(path)
     if tokens is None and (path / "tokenizer.json").is_file():
         tokens = path
-    return BankBase(BaseRecord(model, name=name or _name_of(path, said)), path, tokens)
+    first, *others = names or [_name_of(path, said)]
+    return BankBase(BaseRecord(model, name=first, also=tuple(filter(None, others))), path, tokens)
 
 
 def stage(base: BankBase, root: Path, folder: Path, *, link: bool = False) -> dict[str, Path]:

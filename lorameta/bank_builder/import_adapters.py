@@ -122,8 +122,8 @@ def _base_problem(root: Path, base: BankBase, settings: LoraSettings, source: So
     if carried and not settings.base_model:
         return None
     problem = base_problem(root, source.adapter, base.record, settings)
-    if problem and base.directory is not None and settings.base_model:
-        problem += f", or say that it is the same with --base-name {settings.base_model}"
+    if problem and settings.base_model:
+        problem += f", or say that it is the same with --base-name {settings.base_model} (may be repeated)"
     return problem
 
 

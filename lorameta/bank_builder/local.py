@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -65,7 +65,7 @@ def build(
     index: str | PathLike[str] | None = None,
     name: str | None = None,
     revision: str | None = None,
-    base_name: str | None = None,
+    base_name: str | Sequence[str] | None = None,
     tokenizer: str | None = None,
     sentences: bool = False,
     copy_base: bool = False,

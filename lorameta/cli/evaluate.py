@@ -27,6 +27,19 @@ def evaluate(
         typer.Option("--adapter", "-a", metavar="DIR", help="A PEFT directory to score; may be given several times."),
     ] = None,
     bank: common.Bank = common.DEFAULT_BANK,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            "-b",
+            metavar="MODEL",
+            help="The base, a directory or a Hub id, in place of a bank's: for adapters of refine and finetune.",
+        ),
+    ] = None,
+    base_name: Annotated[
+        list[str] | None,
+        typer.Option("--base-name", metavar="NAME", help="What adapters call the base as well; may be repeated."),
+    ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Score the bank's nearest adapter and its uniform average as well.")
     ] = False,
@@ -50,20 +63,21 @@ def evaluate(
     to DATA itself.
     """
     meter = html.start(html_file)
+    if base is not None and baselines:
+        raise UsageError("--baselines are mixed from a bank; name it with --bank, and leave --base out")
     if predictions is not None and predictions.is_dir():
         raise UsageError(f"{predictions} is a directory; name a file for the predictions")
     read = reading.rows(data, labelled=True)
-    opened = common.open_bank(bank)
-    examples = opened.prompts(read)
-    candidates: dict[str, Adapter | None] = {"base": None, **_read(adapter or [], opened)}
+    opened = common.open_bank(bank) if base is None else None
+    examples = read if opened is None else opened.prompts(read)
+    candidates: dict[str, Adapter | None] = {"base": None, **_read(adapter or [])}
     with waiting("loading the base model"):
         from lorameta.evaluate import Scorer
 
-        notes = _add_baselines(candidates, examples, opened) if baselines else {}
-        scorer = Scorer(
-            opened.base_model, revision=opened.base_revision, batch_size=batch_size, max_new_tokens=max_new_tokens
-        )
-        _require_same_base(candidates, opened, scorer.model)
+        notes = _add_baselines(candidates, examples, opened) if baselines and opened is not None else {}
+        where, revision = _base_of(base, opened)
+        scorer = Scorer(where, revision=revision, batch_size=batch_size, max_new_tokens=max_new_tokens)
+        _require_same_base(candidates, _names_of(base, opened, base_name or []), scorer.model)
     chosen = examples[:limit]
     with counting("scoring", len(chosen) * len(candidates), "rows") as progress:
         scores = {name: scorer.score(chosen, one, progress=progress) for name, one in candidates.items()}
@@ -73,7 +87,7 @@ def evaluate(
     confusion = {name: told.confusion(chosen, score.predictions) for name, score in scores.items()}
     report = {
         **reading.facts(),
-        "base_model": opened.base_model,
+        "base_model": base or where,
         "rows": len(chosen),
         "scores": {name: score.as_dict() for name, score in scores.items()},
         **notes,
@@ -92,7 +106,8 @@ def evaluate(
     from lorameta.report.scores import scores_table
 
     shown = _shown(candidates)[-1]
-    typer.echo(f"Scored {len(chosen)} of {len(examples)} rows of {named(data)} on the base of the bank {opened.name}.")
+    of_what = f"the base {base}" if opened is None else f"the base of the bank {opened.name}"
+    typer.echo(f"Scored {len(chosen)} of {len(examples)} rows of {named(data)} on {of_what}.")
     typer.echo(f"\n{scores_table(scores)}\n")
     if found := report["confusion"].get(shown):
         typer.echo(f"Answers of {shown} by the label that was wanted:\n{told.confusion_table(found)}\n")
@@ -119,7 +134,7 @@ def _write(file: Path, rows: list[dict[str, Any]]) -> None:
     write_file(file, "".join(lines).encode("utf-8", "replace"))
 
 
-def _read(directories: list[Path], bank: AdapterBank) -> dict[str, Adapter | None]:
+def _read(directories: list[Path]) -> dict[str, Adapter | None]:
     """The adapters by the name of their directory, or by their whole path where two directories are named alike."""
     from lorameta.adapter import Adapter
 
@@ -133,18 +148,41 @@ def _read(directories: list[Path], bank: AdapterBank) -> dict[str, Adapter | Non
     return {name: Adapter.from_pretrained(path) for name, path in zip(names, directories, strict=True)}
 
 
-def _require_same_base(candidates: Mapping[str, Adapter | None], bank: AdapterBank, model: Any) -> None:
-    """Refuse adapters that were made for another base than the bank's: by its name, or by what they change."""
-    shapes = {name: tuple(module.weight.shape) for name, module in model.named_modules() if hasattr(module, "weight")}
-    base = bank.manifest.base
-    names = {name.lower() for name in (bank.base_model, base.model, base.name or "")}
-    problems = []
+def _base_of(base: str | None, bank: AdapterBank | None) -> tuple[str, str | None]:
+    """Return where the base is, and its revision."""
+    if bank is not None:
+        return bank.base_model, bank.base_revision
+    from lorameta.training.api import directory_of
+
+    return directory_of(base or ""), None
+
+
+def _names_of(base: str | None, bank: AdapterBank | None, more: list[str]) -> list[str]:
+    """Return all names that adapters may have for the base."""
+    if bank is None:
+        return [base or "", *more]
+    record = bank.manifest.base
+    return [bank.base_model, record.model, record.name or "", *record.also, *more]
+
+
+def _require_same_base(candidates: Mapping[str, Adapter | None], names: list[str], model: Any) -> None:
+    """Refuse adapters that were made for another base: by its name, or by what they change."""
+    from lorameta.adapter.base_names import is_local, same_base
+    from lorameta.base_model.shape import linear_shapes
+
+    head = model.get_output_embeddings()
+    shapes = linear_shapes(model)
+    shapes |= {name: tuple(module.weight.shape) for name, module in model.named_modules() if module is head}
+    local = any(Path(name).is_dir() for name in names if name)
+    problems, remedy = [], "Leave them out, or name their own bank with --bank, or their base with --base."
     for name, adapter in candidates.items():
         if adapter is None:
             continue
         said = adapter.base_model
-        if said and not Path(said).is_absolute() and said.rstrip("/").lower() not in names:
+        # What a folder is called somewhere tells nothing: then the layers decide alone.
+        if said and not same_base(said, names) and not (local and len(names) == 1) and not is_local(said):
             problems.append(f"{name}: adapter_config.json says that it was made for {said!r}")
+            remedy = f"{remedy} If it is the same base, say so with --base-name {said}."
         odd = [
             f"{module} {pair.shape}, which is {shapes.get(module, 'not')} in the base"
             for module, pair in adapter.modules.items()
@@ -153,8 +191,8 @@ def _require_same_base(candidates: Mapping[str, Adapter | None], bank: AdapterBa
         if odd:
             problems.append(f"{name}: it changes {odd[0]}" + (f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""))
     if problems:
-        heading = f"adapters for another base than that of the bank {bank.name}, {bank.base_model}:"
-        raise BankError(violations(problems, heading, "Leave them out, or name their own bank with --bank."))
+        heading = f"adapters for another base than {next(name for name in names if name)}:"
+        raise BankError(violations(problems, heading, remedy))
 
 
 def _add_baselines(candidates: dict[str, Adapter | None], examples: list[Example], bank: AdapterBank) -> dict[str, str]:

@@ -65,4 +65,5 @@ def finetune(
             verb="finetune",
             html_file=html_file,
             meter=meter,
+            options=common.flags(base=base, **reading.flags()),
         )

@@ -63,5 +63,13 @@ def refine(
             )  # fmt: skip
         facts = reading.facts() | {"start": str(adapter), "base_model": start.base_model}
         training.carry_out(
-            job, output, dry_run=dry_run, as_json=as_json, facts=facts, verb="refine", html_file=html_file, meter=meter
+            job,
+            output,
+            dry_run=dry_run,
+            as_json=as_json,
+            facts=facts,
+            verb="refine",
+            html_file=html_file,
+            meter=meter,
+            options=common.flags(base=base or start.base_model, **reading.flags()),
         )

@@ -112,6 +112,7 @@ def export_gguf(
     if target.is_file() and _head(target) not in (b"", b"GGUF"):
         raise UsageError(f"{target} is no GGUF file; it would be replaced, so nothing is written. Name another file")
     adapter = adapter if isinstance(adapter, Adapter) else Adapter.from_pretrained(adapter)
+    adapter.warn_if_zero(adapter.name or "the adapter")
     directory = find_base(adapter, base, weights=False)
     config = read_config(directory)
     architecture, permuted = _architecture(config, directory)

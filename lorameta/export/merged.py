@@ -82,6 +82,7 @@ def export_merged(
         raise UsageError(f"shard_size {shard_size} must be at least 1 byte")
     card = _adapter_card(adapter)
     adapter = adapter if isinstance(adapter, Adapter) else Adapter.from_pretrained(adapter)
+    adapter.warn_if_zero(adapter.name or "the adapter")
     directory = find_base(adapter, base, weights=True)
     config = read_config(directory)
     target = user_path(output).resolve()

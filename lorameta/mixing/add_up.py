@@ -63,7 +63,9 @@ def add_up(mixture: Mixture, bank: AdapterBank, *, combiner: str = "auto", rank:
     }
     if bank.prompt_template:
         report["prompt_template"] = bank.prompt_template
-    return Adapter(modules, bank.base_model, bank.base_revision, dict(report["weights"]), report)
+    adapter = Adapter(modules, bank.base_model, bank.base_revision, dict(report["weights"]), report)
+    adapter.warn_if_zero(used[0][0] if len(used) == 1 else "the mixture")
+    return adapter
 
 
 def _read(bank: AdapterBank, names: Sequence[str]) -> tuple[dict[str, Adapter], bool]:

@@ -86,3 +86,31 @@ def test_a_missing_or_broken_adapter_is_named(lorameta, tiny_bank, tiny_rows, ad
     result = lorameta("evaluate", tiny_rows, "-a", adapter, "--bank", tiny_bank)
     assert result.code == 2
     assert "adapter_model.safetensors" in result.err
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny-base-model", "unsloth/tiny-base-model-bnb-4bit", "/data/models/tiny-base-model", ""]
+)
+def test_a_base_without_a_bank_knows_its_adapters(lorameta, tiny_bank, tiny_rows, adapter, tmp_path, name):
+    """What `finetune` and `refine` write is scored on its own base, whatever it was called where it was trained."""
+    base = tmp_path / "tiny-base-model"
+    shutil.copytree(tiny_bank / "base", base)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": name or str(base)}))
+    result = lorameta("evaluate", tiny_rows, "-a", adapter, "--base", base, "--limit", 2, "--json")
+    assert result.code == 0, result.err
+    assert list(result.json["scores"]) == ["base", "mine"]
+    assert result.json["base_model"] == str(base)
+
+
+def test_another_name_of_the_base_is_said(lorameta, tiny_bank, tiny_rows, adapter):
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "me/my-copy"}))
+    words = ["evaluate", tiny_rows, "-a", adapter, "--bank", tiny_bank, "--limit", 1]
+    refused = lorameta(*words)
+    assert refused.code == 2
+    assert "--base-name me/my-copy" in refused.err
+    assert lorameta(*words, "--base-name", "other", "--base-name", "me/my-copy").code == 0
+    both = lorameta(*words, "--base", tiny_bank / "base", "--baselines")
+    assert both.code == 2
+    assert "--baselines" in both.err

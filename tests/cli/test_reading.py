@@ -33,7 +33,7 @@ def test_the_options_are_used_and_said_again(lorameta, tiny_bank, files):
     assert "12 rows" in result.err
     assert "prompt from utterance and passage, answer from sentiment." in result.err
     assert " ".join(options) in result.out
-    assert "warning" not in result.err
+    assert "looks like" not in result.err
 
 
 def test_generate_and_evaluate(lorameta, tiny_bank, files, tmp_path):

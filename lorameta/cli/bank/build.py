@@ -67,8 +67,8 @@ def build(
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The bank's name; that of OUT by default.")] = None,
     revision: Annotated[str | None, typer.Option(metavar="REV", help="Of a base on the Hub.")] = None,
     base_name: Annotated[
-        str | None,
-        typer.Option("--base-name", metavar="NAME", help="What the adapters call a base that is a directory."),
+        list[str] | None,
+        typer.Option("--base-name", metavar="NAME", help="What adapters call the base as well; may be repeated."),
     ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(metavar="DIR", help="Of the base's tokenizer.json; by default the base's.")
