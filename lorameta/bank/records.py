@@ -34,12 +34,10 @@ class BaseRecord:
         Of a Hub id.
     tokenizer_hash : str, optional
         Of the tokenizer that the token counts were made with.
-    name : str, optional
-        What the adapters' configurations call a base that is a directory.
+    name, also
+        What the adapters' configurations call a base that is a directory, and more names for a base.
     sha256 : dict of str to str
         Hash of each file of a base that is a directory; empty for a Hub id.
-    also : tuple of str
-        More names that adapters' configurations have for it.
     """
 
     model: str
@@ -66,10 +64,8 @@ class AdapterRecord:
         Of the rows, as an SPDX id where there is one.
     rows : dict of str to int
         Number of rows by part: ``train``, ``validation``, ``test``.
-    training : dict
-        How it was trained; free.
-    scores : dict
-        What base and adapter scored; free.
+    training, scores : dict
+        How it was trained, and what base and adapter scored; free.
     rank, alpha, rslora
         As in the adapter's configuration. Filled in by :func:`write_bank`, like all that follow.
     targets : tuple of str

@@ -105,7 +105,8 @@ class Summariser:
         """What a manifest says about the encoders beside what the summaries say."""
         if "sentence" not in self.parts:
             return {}
-        return {"sentence": {"sha256": self.sentences.sha256, "rows_at_most": self.sentences.max_rows}}
+        about = {"sha256": self.sentences.sha256, "rows_at_most": self.sentences.max_rows}
+        return {"sentence": about | {"keeps": self.sentences.KEEPS}}
 
     def key(self, dataset: Path) -> str:
         """16 hexadecimal digits that change whenever the summary may: the file, or how it is summarised."""

@@ -108,7 +108,7 @@ def positions_of(config: Any) -> int | None:
 
 
 def warn_of_cut(cut: int, rows: int, limit: int | None, doing: str) -> None:
-    """Warn, in the same words everywhere, that prompts lost their beginning; nothing happens if `cut` is 0."""
+    """Warn, in the same words everywhere, that rows lost their beginning; nothing happens if `cut` is 0."""
     if cut:
         message = (
             f"{cut} of {rows} rows have more than the {limit} tokens that can be read in {doing}: their prompts lose "

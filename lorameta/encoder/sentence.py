@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lorameta.base_model.batch import warn_of_cut
 from lorameta.encoder.summary import DatasetSummary
 from lorameta.encoder.texts import HasText, texts_of
 from lorameta.encoder.weights import MODEL, SHA256, sentence_model_folder
@@ -36,7 +37,8 @@ class SentenceEncoder:
 
     Notes
     -----
-    The model reads 256 word pieces of a text, some 190 words, and ignores the rest.
+    The model reads 256 word pieces of a text, some 190 words. As in training, a longer text loses its beginning: the
+    end, with the answer, tells tasks apart that begin with one preamble.
     """
 
     model = MODEL
@@ -44,6 +46,7 @@ class SentenceEncoder:
     SAMPLE = 64
     FACTOR_RANK = 32
     MAX_ROWS = 2000
+    KEEPS = "end"  # of texts that are too long; what a bank's manifest says
 
     def __init__(self, folder: str | PathLike[str] | None = None, *, max_rows: int | None = MAX_ROWS) -> None:
         if max_rows is not None and max_rows < 1:
@@ -74,11 +77,28 @@ class SentenceEncoder:
         texts = sorted(texts_of(examples))  # so that neither the moments nor the draw depend on the order of the rows
         rows = len(texts)
         generator = np.random.default_rng(seed)
-        texts = [texts[i] for i in _draw(generator, rows, self.max_rows or rows)]
+        texts = self._shortened([texts[i] for i in _draw(generator, rows, self.max_rows or rows)])
         embeddings = self._embed(texts)
         mean, factor, residual = moments(embeddings, self.FACTOR_RANK)
         sample = embeddings[_draw(generator, len(texts), self.SAMPLE)]
         return DatasetSummary(rows, mean=mean, covariance_factor=factor, residual_variance=residual, sample=sample)
+
+    def _shortened(self, texts: list[str]) -> list[str]:
+        """Return the ends of the texts that the model cannot read as a whole, and say how many there are."""
+        tokenizer, limit = self._model.tokenizer, self._model.max_seq_length - 2
+        found, cut = list(texts), 0
+        for index, text in enumerate(texts):
+            if len(text) <= limit:  # a word piece has at least one character
+                continue
+            encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            words, offsets = encoded.word_ids(), encoded["offset_mapping"]
+            if len(words) <= limit:
+                continue
+            first = len(words) - limit
+            whole = next((i for i in range(first, len(words)) if words[i] != words[i - 1]), first)
+            found[index], cut = text[offsets[whole][0] :], cut + 1
+        warn_of_cut(cut, len(texts), limit, "the sentence encoder")
+        return found
 
     def _embed(self, texts: list[str]) -> np.ndarray:
         """Embeddings (n, d) of texts in order, each distinct text computed once."""

@@ -70,7 +70,7 @@ CASES = {
     named_folder: "no adapter itself, but holds some in default; name the one",
     whole_model: "a whole model, not an adapter",
     husk: "2 empty tensors of 2, as DeepSpeed ZeRO-3.*zero_to_fp32",
-    saved_head: "lm_head.weight is a whole embedding or head.*save_embedding_layers=False",
+    saved_head: "lm_head.weight is no lora_A or lora_B, but a whole embedding or head.*save_embedding_layers=False",
 }
 
 

@@ -307,7 +307,7 @@ def test_sentence_summaries(parts, tmp_path, monkeypatch):
     from lorameta.encoder.summary import DatasetSummary
 
     class Fake:
-        model, sha256, MAX_ROWS = "fake", "0" * 64, 2000
+        model, sha256, MAX_ROWS, KEEPS = "fake", "0" * 64, 2000, "end"
 
         def __init__(self, max_rows):
             self.max_rows = max_rows
@@ -324,7 +324,9 @@ def test_sentence_summaries(parts, tmp_path, monkeypatch):
     bank = AdapterBank.open(tmp_path / "bank")
     assert bank.summaries.has("sentence")
     assert bank.summaries.has("tokens")
-    assert bank.manifest.encoders["sentence"] == {"model": "fake", "sha256": "0" * 64, "rows_at_most": 2000}
+    assert bank.manifest.encoders["sentence"] == {
+        "model": "fake", "sha256": "0" * 64, "rows_at_most": 2000, "keeps": "end",
+    }  # fmt: skip
     texts = [example.text for example in load_examples(parts / "datasets" / "opposite.jsonl")]
     mean = np.mean([[len(text), text.count("e")] for text in texts], axis=0) / 100
     np.testing.assert_allclose(bank.summaries["opposite"].mean, mean, rtol=1e-3)

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from lorameta.data import Example
 from lorameta.encoder import SentenceEncoder
 from lorameta.encoder.sentence import moments
-from lorameta.errors import DataError, UsageError
+from lorameta.errors import DataError, LorametaWarning, UsageError
 
 ROWS = [Example(f"What comes after {i}?", (str(i + 1),)) for i in range(80)]
 #: The first six coordinates that sentence-transformers 6.2.0 gives, and the cosine of the two.
@@ -132,3 +132,20 @@ print(len(summary.mean))
 def test_a_fresh_process_is_silent_and_opens_no_socket(sentence_encoder):
     done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "384\n")
+
+
+def test_tasks_behind_one_long_preamble_are_told_apart(sentence_encoder):
+    """A text beyond the model's 254 word pieces loses its beginning, as in training, and is said to."""
+    preamble = "You read a mail and say which desk it goes to. " * 40
+    kitchen, travel = (
+        [Example(f"{preamble}Mail: {about} {n}.", (about,)) for n in range(3)] for about in ("the pan burns", "a train")
+    )
+    with pytest.warns(
+        LorametaWarning, match=r"3 of 3 rows have more than the 254 tokens that can be read in the sentence"
+    ):
+        one, other = sentence_encoder.encode(kitchen), sentence_encoder.encode(travel)
+    assert one.mean @ other.mean < 0.95 * np.linalg.norm(one.mean) * np.linalg.norm(other.mean)
+    (end,) = sentence_encoder._shortened([kitchen[0].text])
+    assert kitchen[0].text.endswith(end)
+    assert 250 <= len(sentence_encoder._model.tokenizer(end, add_special_tokens=False)["input_ids"]) <= 254
+    assert sentence_encoder._shortened(["short", "x" * 300]) == ["short", "x" * 300]

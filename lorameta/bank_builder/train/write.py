@@ -148,4 +148,5 @@ def _summaries(
             Summaries.from_list([id], [summary], sentence_model=encoder.model).save(cache)
         found.append(merge(run.summaries[id], Summaries.load(cache)[id]))
     about = {"model": SentenceEncoder.model, "sha256": SentenceEncoder.sha256, "rows_at_most": EMBEDDED_ROWS}
+    about["keeps"] = SentenceEncoder.KEEPS
     return found, {"sentence": about}
