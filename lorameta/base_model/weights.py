@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.adapter import Adapter
+from lorameta.adapter.lora import LoraPair
 from lorameta.base_model.locate import EMBEDDED, PACKAGED, local_base
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files import tensors
@@ -21,7 +22,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
-#: Families whose layers are transformers' Conv1D: their weights lie transposed, and square ones would not be noticed.
+#: Families whose layers are transformers' Conv1D: their weights lie transposed, which square ones do not show.
 TRANSPOSED = ("gpt2", "imagegpt", "openai-gpt", "decision_transformer")
 
 #: How the embedding of the tokens is called, in one family of models or another.
@@ -153,6 +154,21 @@ class Weights:
         self.close()
 
 
+def as_stored(modules: Mapping[str, LoraPair], config: Mapping[str, Any], weights: Weights) -> dict[str, LoraPair]:
+    """Return the updates under the names and in the layout of the files of a base.
+
+    The layers of GPT-2 and its like are stored transposed, and often without the name of the stack in front.
+    """
+    if str(config.get("model_type")) not in TRANSPOSED:
+        return dict(modules)
+    found = {}
+    for module, pair in modules.items():
+        bare = module.removeprefix("transformer.")
+        name = bare if f"{module}.weight" not in weights.home and f"{bare}.weight" in weights.home else module
+        found[name] = pair if module == "lm_head" else LoraPair(pair.B.T, pair.A.T, pair.scaling)
+    return found
+
+
 def check_fit(
     adapter: Adapter, config: Mapping[str, Any], weights: Weights, directory: Path, *, untie: bool = False
 ) -> None:
@@ -175,14 +191,10 @@ def check_fit(
         Layers that the base does not have, of other shapes, without numbers to add to, or that it ties to others.
     """
     problems: list[str] = []
-    if str(config.get("model_type")) in TRANSPOSED:
-        problems.append(
-            f"{config['model_type']} keeps its weights transposed (Conv1D); merge with PEFT's merge_and_unload"
-        )
     if quantized := config.get("quantization_config"):
         method = quantized.get("quant_method", "") if isinstance(quantized, dict) else ""
         problems.append(f"the base is quantized ({method or 'see its configuration'}); give the one in full precision")
-    for module, pair in adapter.modules.items():
+    for module, pair in as_stored(adapter.modules, config, weights).items():
         tensor = f"{module}.weight"
         if tied(module, config) and not (untie and weights.untie(tensor, pair.shape)):
             problems.append(f"{module} shares its weight with the embedding, which would change with it")

@@ -74,7 +74,7 @@ def evaluate(
     with waiting("loading the base model"):
         from lorameta.evaluate import Scorer
 
-        notes = _add_baselines(candidates, examples, opened) if baselines and opened is not None else {}
+        notes = _add_baselines(candidates, read, opened) if baselines and opened is not None else {}
         where, revision = _base_of(base, opened)
         scorer = Scorer(where, revision=revision, batch_size=batch_size, max_new_tokens=max_new_tokens)
         _require_same_base(candidates, _names_of(base, opened, base_name or []), scorer.model)
@@ -152,9 +152,9 @@ def _base_of(base: str | None, bank: AdapterBank | None) -> tuple[str, str | Non
     """Return where the base is, and its revision."""
     if bank is not None:
         return bank.base_model, bank.base_revision
-    from lorameta.training.api import directory_of
+    from lorameta.base_model.locate import local_base
 
-    return directory_of(base or ""), None
+    return local_base(base or ""), None
 
 
 def _names_of(base: str | None, bank: AdapterBank | None, more: list[str]) -> list[str]:
@@ -170,9 +170,7 @@ def _require_same_base(candidates: Mapping[str, Adapter | None], names: list[str
     from lorameta.adapter.base_names import is_local, same_base
     from lorameta.base_model.shape import linear_shapes
 
-    head = model.get_output_embeddings()
-    shapes = linear_shapes(model)
-    shapes |= {name: tuple(module.weight.shape) for name, module in model.named_modules() if module is head}
+    shapes = linear_shapes(model, head=True)
     local = any(Path(name).is_dir() for name in names if name)
     problems, remedy = [], "Leave them out, or name their own bank with --bank, or their base with --base."
     for name, adapter in candidates.items():

@@ -18,7 +18,17 @@ import numpy as np
 
 from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
-from lorameta.base_model.weights import CONFIG, INDEX, WEIGHTS, Weights, check_fit, find_base, read_config, tied
+from lorameta.base_model.weights import (
+    CONFIG,
+    INDEX,
+    WEIGHTS,
+    Weights,
+    as_stored,
+    check_fit,
+    find_base,
+    read_config,
+    tied,
+)
 from lorameta.errors import BankError, LorametaError, UsageError, violations
 from lorameta.export.result import Exported
 from lorameta.export.rounding import Rounding
@@ -90,6 +100,7 @@ def export_merged(
         raise UsageError(f"{target} is the base itself; name another directory")
     with Weights(directory) as weights:
         check_fit(adapter, config, weights, directory, untie=True)
+        modules = as_stored(adapter.modules, config, weights)
         untied = any(tied(module, config) for module in adapter.modules)
         config = config | ({"tie_word_embeddings": False} if untied else {})
         copies = _others(directory)
@@ -101,7 +112,7 @@ def export_merged(
         rounding = Rounding()
         with fresh_directory(target, names) as fresh:
             for name, shard in shards.items():
-                _write_shard(fresh / name, shard, weights, adapter.modules, dtype, rounding)
+                _write_shard(fresh / name, shard, weights, modules, dtype, rounding)
             if rounding.broken:
                 raise LorametaError(violations(rounding.broken, "the merged model is no good:", "Use another --dtype."))
             if INDEX in names:

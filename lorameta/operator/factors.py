@@ -114,6 +114,8 @@ def _side_by_side(model: Any, adapters: Sequence[Adapter]) -> dict[str, Shared |
     for module in sorted({name for adapter in adapters for name in adapter.modules}):
         weight = getattr(layers.get(module), "weight", None)
         shape = None if weight is None else tuple(weight.shape)
+        if shape is not None and type(layers[module]).__name__ == "Conv1D":  # of GPT-2, stored transposed
+            shape = shape[::-1]
         having = [index for index, adapter in enumerate(adapters) if module in adapter.modules]
         pairs = [adapters[index].modules[module] for index in having]
         bad = [(index, pair) for index, pair in zip(having, pairs, strict=True) if pair.shape != shape]

@@ -262,7 +262,6 @@ def test_a_tied_head_starts_from_the_embedding_even_if_the_file_has_one(tmp_path
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "gpt2"}, "Conv1D"),
         ({"quantization_config": {"quant_method": "gptq"}}, r"is quantized (gptq)"),
     ],
 )
