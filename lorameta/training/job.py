@@ -40,6 +40,10 @@ class PreparedTraining:
     Attributes
     ----------
     plan : TrainingPlan
+    rows : (sequence, sequence) of EncodedExample
+        That are trained on, and that are held out.
+    spent : float
+        Seconds of the budget that were used for measuring.
     frozen : mapping of str to LoraPair
         Modules of the start that are not trained and stay.
     prompt : dict or None
@@ -50,12 +54,12 @@ class PreparedTraining:
     _model: Any
     _base: Base
     _said: tuple[str, str | None]
-    _rows: tuple[Sequence[EncodedExample], Sequence[EncodedExample]]
+    rows: tuple[Sequence[EncodedExample], Sequence[EncodedExample]]
     _settings: LoraTraining
     _options: RefineSettings
     _start: Adapter | None
     _store: CheckpointFolder | None
-    _spent: float
+    spent: float
     frozen: Mapping[str, LoraPair] = field(default_factory=dict)
     _prefix: Prefix | None = None
     _log: Log = field(default_factory=lambda: Log(None))
@@ -87,9 +91,9 @@ class PreparedTraining:
         hooks = Hooks(report, observe, self._store, self._log, 60 * options.save_minutes, options.save_steps)
         self._log.write("plan", **plan.as_dict())
         pad = self._base.tokenizer.pad_token_id
-        loop = Loop(self._model, *self._rows, plan, self._settings, pad, hooks, self._prefix)
+        loop = Loop(self._model, *self.rows, plan, self._settings, pad, hooks, self._prefix)
         with peak_memory() as peak:
-            loop.run(self._spent)
+            loop.run(self.spent)
             largest = peak()
         with torch.no_grad():
             for name, value in loop.engine.best.items():

@@ -156,7 +156,7 @@ def test_upper_layers_alone_are_adapted_and_frozen_ones_run_once_a_row(deep, tmp
     monkeypatch.setattr(MistralDecoderLayer, "forward", counted)
     with prepared(ROWS, deep, FAST | {"top_layers": 2, "epochs": 4, "steps": None}) as job:
         assert (job.plan.layers, job.plan.top_layers, job.plan.kept_layers) == (4, 2, 2)
-        rows = len(job._rows[0]) + len(job._rows[1])
+        rows = len(job.rows[0]) + len(job.rows[1])
         passes.clear()
         done = job.run()
     monkeypatch.undo()
@@ -168,7 +168,7 @@ def test_upper_layers_alone_are_adapted_and_frozen_ones_run_once_a_row(deep, tmp
     assert about["top_layers"] == 2
     base = load_base(deep)
     model = PeftModel.from_pretrained(base.model, str(done.save_pretrained(tmp_path / "top"))).eval()
-    found = mean_loss(model, losses_of(model, 0), cut(job._rows[1], tokens=2000))
+    found = mean_loss(model, losses_of(model, 0), cut(job.rows[1], tokens=2000))
     assert found == pytest.approx(about["loss"], rel=1e-4)
 
 
