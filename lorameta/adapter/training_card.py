@@ -21,7 +21,7 @@ def fitted(about: Mapping[str, Any]) -> list[str]:
     }
     return [
         "## How it was fitted", "",
-        "Labelled rows went through the model once, forwards; its end was fitted to them, and no gradient went through it.",
+        "Labelled rows went through the model once, forwards; its end was fitted to them; no gradient went through it.",
         "", *(f"- {label}: {value}" for label, value in facts.items()), "",
     ]  # fmt: skip
 

@@ -14,7 +14,7 @@ from lorameta.training.fit.solver import directions, minimise, spread, subspace
 from lorameta.training.fit.states import POSITIONS, AnswerStates, Readout, vocabulary_logits
 
 #: Strongest first; of coefficients in units of the states' own size, hence of any base.
-PENALTIES = (3.0, 1.0, 0.3, 0.1, 0.03)
+PENALTIES = (1.0, 0.2, 0.04)
 #: Tokens outside the answers that are added in each round, and positions by which they are chosen.
 RIVALS, LOOKED_AT = 1000, 512
 
@@ -55,10 +55,9 @@ class BlockFit:
         return np.zeros((self._features.shape[1], self._states.h.shape[1]), dtype=np.float32)
 
     def solve(self, penalty: float, start: np.ndarray, deadline: float | None = None) -> np.ndarray:
-        """The coefficients Θ (k, d), in two rounds: rivals that rose in the first count in the second."""
-        first = not start.any()
-        found = self._minimise(self._features, start, penalty, 15 if first else 30, deadline)
-        for _ in range(2 if first else 1):
+        """The coefficients Θ (k, d), in rounds: rivals that rose in one count in the next."""
+        found = start if start.any() else self._minimise(self._features, start, penalty, 15, deadline)
+        for _ in range(1 if start.any() else 2):
             self._look(self._moved(self._states, self._states.h + self._size * self._features @ found))
             found = self._minimise(self._features, found, penalty, 40, deadline)
         return found
