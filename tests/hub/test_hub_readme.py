@@ -1,4 +1,4 @@
-"""The walk of the README, every command of it, against the Hub on loopback with the small base in Mistral's place."""
+"""Every command of docs/lots-of-loras.md, against the Hub on loopback with the small base in Mistral's place."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lorameta.adapter import Adapter
 from tests.conftest import TASKS
 from tests.hub.server import TOKEN
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "lots-of-loras.md").read_text(encoding="utf-8")
 BLOCKS = [
-    [line[2:] for line in block.splitlines()] for block in re.findall(r"```console\n(.+?)```", README, flags=re.DOTALL)
+    [line[2:] for line in block.splitlines()] for block in re.findall(r"```console\n(.+?)```", PAGE, flags=re.DOTALL)
 ]
 
 
-def test_the_walk_of_the_readme(lorameta, author, rows, tmp_path):
+def test_the_commands_of_the_page_run(lorameta, author, rows, tmp_path):
     """From an empty cache; the preset is an author of the loopback Hub, the rest is as it is written."""
     pytest.importorskip("gguf")
     author.fill()
