@@ -70,6 +70,15 @@ def combine(
         An unknown method, a rank below 1, or weights that cannot be used.
     BankError
         Adapters of different bases or shapes; all violations, each with adapter and module.
+
+    Examples
+    --------
+    >>> from lorameta.adapter import Adapter, LoraPair
+    >>> pair = LoraPair(np.eye(1, 3), np.ones((2, 1)))
+    >>> adapters = [Adapter({"q_proj": pair}, "base"), Adapter({"q_proj": pair}, "base")]
+    >>> modules, errors = combine(adapters, [0.25, 0.5])
+    >>> round(float(modules["q_proj"].norm() / pair.norm()), 6), errors["q_proj"] < 1e-6
+    (0.75, True)
     """
     if method not in COMBINERS:
         raise UsageError(f"unknown combiner {method!r}; there are {', '.join(COMBINERS)}")

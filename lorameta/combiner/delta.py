@@ -46,6 +46,19 @@ def delta(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int) -> tuple[Lo
         Scaling 1, balanced (BᵀB = AAᵀ = Σ), signs fixed: the largest entry of each column of B is positive.
     float
         √(Σ_{j>r} σ_j² / Σ_j σ_j²), in [0, 1]: the relative error of the cut in Frobenius norm.
+
+    Examples
+    --------
+    Two orthogonal updates of equal norm: rank 2 holds both, rank 1 one of them.
+
+    >>> import numpy as np
+    >>> from lorameta.adapter import LoraPair
+    >>> pairs = [LoraPair(np.eye(1, 3, k), np.eye(2)[:, [k]]) for k in range(2)]
+    >>> made, error = delta(pairs, np.array([0.5, 0.5]), rank=2)
+    >>> bool(np.allclose(made.delta(), [[0.5, 0, 0], [0, 0.5, 0]])), round(error, 6)
+    (True, 0.0)
+    >>> round(delta(pairs, np.array([0.5, 0.5]), rank=1)[1], 4)
+    0.7071
     """
     terms = Terms.of(pairs)
     if (merged := on_one_a(terms, weights)) is not None:  # of their rank, however many they are

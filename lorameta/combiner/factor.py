@@ -20,10 +20,10 @@ ROUNDING = 1e-6
 
 
 def factor(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int, *, error: bool = True) -> tuple[LoraPair, float]:
-    """s (Σ w_i B_i)(Σ w_i A_i), which is not Σ w_i s B_i A_i: it carries the cross-terms w_i w_j B_i A_j.
+    """Average the factors: s (Σ w_i B_i)(Σ w_i A_i), which adds the cross-terms w_i w_j B_i A_j to the sum.
 
-    With adapters whose A started alike it stays near the sum, with independent ones it does not. Where the weights
-    do not sum to 1 the result scales with their square.
+    Where the A's of the adapters are alike, the result is close to Σ w_i s B_i A_i; where they are independent, it is
+    not. Where the weights do not sum to 1, the result scales with the square of their sum.
 
     Parameters
     ----------
@@ -49,6 +49,23 @@ def factor(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int, *, error: 
     ------
     BankError
         Ranks or scalings differ.
+
+    References
+    ----------
+    The code of arXiv 2507.01806, and LoraHub, arXiv 2307.13269.
+
+    Examples
+    --------
+    With one A common to all pairs, the average is the exact sum; with different ones it is not:
+
+    >>> import numpy as np
+    >>> from lorameta.adapter import LoraPair
+    >>> A, other = np.eye(1, 3), np.eye(1, 3, 1)
+    >>> B = [np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])]
+    >>> factor([LoraPair(A, b) for b in B], np.array([0.5, 0.5]), rank=1)[1]
+    0.0
+    >>> round(factor([LoraPair(A, B[0]), LoraPair(other, B[1])], np.array([0.5, 0.5]), rank=1)[1], 6)
+    0.707107
     """
     terms = Terms.of(pairs)
     kinds = sorted(set(zip(terms.ranks, terms.scalings, strict=True)))

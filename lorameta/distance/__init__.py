@@ -30,7 +30,7 @@ __all__ = ["DISTANCES", "Distance", "distance_matrix", "distances"]
 
 
 def distances(target: DatasetSummary, bank: Summaries, name: str) -> np.ndarray:
-    """How far a dataset is from each dataset behind a bank.
+    """Compute the distance of a dataset to each dataset behind a bank.
 
     Parameters
     ----------
@@ -51,6 +51,15 @@ def distances(target: DatasetSummary, bank: Summaries, name: str) -> np.ndarray:
         If there is no such distance, or `target` lacks the part that it reads or holds NaN in it.
     BankError
         If the bank lacks that part, has it in another shape, or a distance is not finite.
+
+    Examples
+    --------
+    >>> from lorameta.encoder import DatasetSummary, Summaries
+    >>> bank = Summaries.from_list(
+    ...     ["same", "other"], [DatasetSummary(1, np.array([2, 0])), DatasetSummary(1, np.array([0, 2]))]
+    ... )
+    >>> distances(DatasetSummary(1, np.array([1, 0])), bank, "js").round(3)
+    array([0.   , 0.693])
     """
     if name not in DISTANCES:
         raise UsageError(f"unknown distance {name!r}; there are {', '.join(DISTANCES)}")
@@ -67,7 +76,7 @@ def distances(target: DatasetSummary, bank: Summaries, name: str) -> np.ndarray:
 
 
 def distance_matrix(summaries: Summaries, name: str) -> np.ndarray:
-    """How far every dataset behind a bank is from every other.
+    """Compute the distances of every dataset behind a bank to every other.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from lorameta.encoder.summary import DatasetSummary, Summaries
 
 
 def cosine(mean: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """1 - ⟨m, mᵢ⟩ / (‖m‖ ‖mᵢ‖).
+    """Compute the cosine distance 1 - ⟨m, mᵢ⟩ / (‖m‖ ‖mᵢ‖) of the mean embeddings.
 
     Parameters
     ----------
@@ -23,8 +23,14 @@ def cosine(mean: np.ndarray, means: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Computed as ½ ‖m/‖m‖ - mᵢ/‖mᵢ‖‖², which is the same and loses no digits near 0. Its square root is a metric
-    on directions, itself it is not.
+    Computed as ½ ‖m/‖m‖ - mᵢ/‖mᵢ‖‖², which is equal and loses no digits near 0. Its square root is a metric on
+    directions; the distance itself is not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cosine(np.array([1.0, 0.0]), np.array([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
+    array([0., 1., 2.])
     """
     ours, theirs = _directions(mean), _directions(means)
     distance = np.square(ours - theirs).sum(axis=-1) / 2

@@ -11,9 +11,10 @@ _ROUNDING = 64 * np.finfo(np.float64).eps
 
 
 def energy(sample: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """(2 E‖X - Y‖ - E‖X - X′‖ - E‖Y - Y′‖)^½, X and X′ of one sample, Y and Y′ of the other, all independent.
+    """Compute (2 E‖X - Y‖ - E‖X - X′‖ - E‖Y - Y′‖)^½ with X, X′ from one sample and Y, Y′ from the other.
 
-    A metric on the samples' empirical distributions; rooted, as ``scipy.stats.energy_distance`` is.
+    It is a metric on the samples' empirical distributions. As in ``scipy.stats.energy_distance``, the square root is
+    taken.
 
     Parameters
     ----------
@@ -24,8 +25,8 @@ def energy(sample: np.ndarray, samples: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of shape (N,), float64
-        At least 0, in the root of the unit of the embeddings. The square is right to 1e-12, and 0 where it is no
-        larger than its rounding.
+        At least 0, in the root of the unit of the embeddings. The square is accurate to 1e-12, and 0 where it is no
+        larger than its rounding error.
 
     Notes
     -----
@@ -35,6 +36,13 @@ def energy(sample: np.ndarray, samples: np.ndarray) -> np.ndarray:
     References
     ----------
     Székely and Rizzo, Energy statistics: a class of statistics based on distances, J. Stat. Plan. Inference 143 (2013).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> zero, one = np.zeros((1, 1)), np.ones((1, 1))
+    >>> energy(zero, np.stack([zero, one, 2 * one])).round(3)
+    array([0.   , 1.414, 2.   ])
     """
     return _compare(sample, samples, own_pair_means(_length, samples))
 

@@ -16,7 +16,7 @@ def gaussian(
     factors: np.ndarray,
     residuals: np.ndarray,
 ) -> np.ndarray:
-    """W₂ between N(m, FᵀF) ⊗ N(0, ρ) and each N(mᵢ, FᵢᵀFᵢ) ⊗ N(0, ρᵢ).
+    """Compute W₂ between N(m, FᵀF) ⊗ N(0, ρ) and each N(mᵢ, FᵢᵀFᵢ) ⊗ N(0, ρᵢ).
 
     W₂² = ‖m - mᵢ‖² + tr FᵀF + tr FᵢᵀFᵢ - 2 ‖F Fᵢᵀ‖_* + (√ρ - √ρᵢ)², with the nuclear norm ‖·‖_*.
 
@@ -34,7 +34,7 @@ def gaussian(
     Returns
     -------
     numpy.ndarray of shape (N,), float64
-        Not squared; a metric.
+        Not squared: a metric.
 
     Notes
     -----
@@ -50,6 +50,17 @@ def gaussian(
     ----------
     Dowson and Landau, The Fréchet distance between multivariate normal distributions, J. Multivar. Anal. 12 (1982).
     Bhatia, Jain and Lim, On the Bures-Wasserstein distance between positive definite matrices, Expo. Math. 37 (2019).
+
+    Examples
+    --------
+    Equal covariances: what remains is the distance of the means.
+
+    >>> import numpy as np
+    >>> spread = np.eye(2)
+    >>> gaussian(np.zeros(2), spread, 0.0, np.array([[3.0, 4.0]]), spread[None], np.zeros(1)).round(6)
+    array([5.])
+    >>> gaussian(np.zeros(2), spread, 0.0, np.zeros((1, 2)), 2 * spread[None], np.zeros(1)).round(3)
+    array([1.414])
     """
     k = max(factor.shape[0], factors.shape[1])
     ours = _with_rows(factor.astype(np.float64)[None], k)

@@ -10,9 +10,9 @@ from lorameta.encoder.counts import TokenCounts
 
 
 def js(target: np.ndarray, bank: TokenCounts | np.ndarray, smoothing: float = SMOOTHING) -> np.ndarray:
-    """JS = ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q) / 2, natural logarithm, no square root.
+    """Compute JS = ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q) / 2, in nats and without a square root.
 
-    Symmetric, and at most ln 2 (no token in common). Its square root is a metric, itself it is not.
+    It is symmetric, and ln 2 at most (no token in common). Its square root is a metric; the divergence itself is not.
 
     Parameters
     ----------
@@ -26,13 +26,19 @@ def js(target: np.ndarray, bank: TokenCounts | np.ndarray, smoothing: float = SM
     Returns
     -------
     numpy.ndarray of shape (N,), float64
-        In [0, ln 2] nats, and 0 where the histograms are proportional; right to 12 digits, and to 1e-15 near 0.
+        In [0, ln 2] nats; 0 where the histograms are proportional. Accurate to 12 digits, and to 1e-15 near 0.
 
     References
     ----------
     Lin, Divergence measures based on the Shannon entropy, IEEE Trans. Inf. Theory 37 (1991).
     Endres and Schindelin, A new metric for probability distributions, IEEE Trans. Inf. Theory 49 (2003).
     Logarithm and smoothing: the code of arXiv 2507.01806 (which does not normalise after smoothing).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> js(np.array([8, 2, 0]), np.array([[4, 1, 0], [0, 0, 5], [5, 5, 0]])).round(3)
+    array([0.   , 0.693, 0.051])
     """
     return np.minimum(divergence(_share, target, bank, smoothing) / 2, np.log(2.0))
 

@@ -10,10 +10,10 @@ from lorameta.encoder.counts import TokenCounts
 
 
 def kl(target: np.ndarray, bank: TokenCounts | np.ndarray, smoothing: float = SMOOTHING) -> np.ndarray:
-    """KL(target ‖ bank) = Σ_t p(t) ln(p(t) / q(t)), in nats.
+    """Compute KL(target ‖ bank) = Σ_t p(t) ln(p(t) / q(t)), in nats.
 
-    Large where the bank's dataset lacks tokens that the target has: it asks how badly the bank's dataset explains the
-    target. Not symmetric, and without the triangle inequality.
+    It measures how badly the bank's dataset explains the target, and is large where the bank's dataset lacks tokens
+    that the target has. It is not symmetric and does not obey the triangle inequality.
 
     Parameters
     ----------
@@ -27,12 +27,21 @@ def kl(target: np.ndarray, bank: TokenCounts | np.ndarray, smoothing: float = SM
     Returns
     -------
     numpy.ndarray of shape (N,), float64
-        At least 0, and 0 where the histograms are proportional; right to 12 digits, and to 1e-15 near 0.
+        At least 0; 0 where the histograms are proportional. Accurate to 12 digits, and to 1e-15 near 0.
 
     References
     ----------
     Kullback and Leibler, On information and sufficiency, Ann. Math. Statist. 22 (1951).
     Direction and smoothing: the code of arXiv 2507.01806 (which does not normalise after smoothing).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> narrow, broad = np.array([1, 0]), np.array([1, 1])
+    >>> kl(narrow, broad[None]).round(3)  # the broad dataset explains the narrow one
+    array([0.693])
+    >>> kl(broad, narrow[None]).round(3)  # and not the other way round
+    array([10.82])
     """
     return divergence(_share, target, bank, smoothing)
 

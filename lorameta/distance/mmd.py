@@ -15,10 +15,10 @@ _BLOCK = 2**19  # dense cells that are transformed at once
 
 
 def mmd(target: np.ndarray, bank: TokenCounts | np.ndarray) -> np.ndarray:
-    """MMD² = pᵀKp - 2 pᵀKqᵢ + qᵢᵀKqᵢ with K_st = k(s, t), the kernel of two token ids, taken as numbers.
+    """Compute MMD² = pᵀKp - 2 pᵀKqᵢ + qᵢᵀKqᵢ with K_st = k(s, t), the kernel of two token ids, taken as numbers.
 
-    As in the paper it is not rooted. Its square root is a metric, itself it is not. The kernel is a few ids wide, so
-    that what counts is nearly the squared difference of the histograms, and so that of the most frequent tokens.
+    As in the paper, no square root is taken; the square root would be a metric. The kernel is only a few ids wide, so
+    that MMD² is close to the squared difference of the histograms, which the most frequent tokens dominate.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def mmd(target: np.ndarray, bank: TokenCounts | np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of shape (N,), float64
-        In [0, 8]; not smoothed. Right to 1e-15, and 0 where rounding would make it negative.
+        In [0, 8]; not smoothed. Accurate to 1e-15, and 0 where rounding would make it negative.
 
     Notes
     -----
@@ -42,6 +42,12 @@ def mmd(target: np.ndarray, bank: TokenCounts | np.ndarray) -> np.ndarray:
     References
     ----------
     Gretton et al., A kernel two-sample test, JMLR 13 (2012). Kernel: the code of arXiv 2507.01806.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mmd(np.array([4, 0, 0, 0]), np.array([[1, 0, 0, 0], [0, 0, 0, 1], [1, 1, 0, 0]])).round(3)
+    array([0.   , 7.456, 1.343])
     """
     counts = as_counts(bank, target)
     p, size = densities(target, 0.0), counts.vocabulary_size

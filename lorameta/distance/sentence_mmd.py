@@ -10,10 +10,10 @@ from lorameta.distance.samples import on_samples, own_pair_means, pair_means
 
 
 def sentence_mmd(sample: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """MMD² = E k(X, X′) - 2 E k(X, Y) + E k(Y, Y′) with k of :func:`lorameta.distance.kernel.kernel`.
+    """Compute MMD² = E k(X, X′) - 2 E k(X, Y) + E k(Y, Y′) with k of :func:`lorameta.distance.kernel.kernel`.
 
-    The paper's kernel for tokens, whose widths, 0.2 to 1.3, suit unit vectors, which are at most 2 apart. Not rooted,
-    as `mmd` is not: its square root is a metric on the samples' empirical distributions, itself it is not.
+    The kernel is the paper's for tokens. Its widths, 0.2 to 1.3, suit unit vectors, which are at most 2 apart. As in
+    `mmd`, no square root is taken; the square root would be a metric on the samples' empirical distributions.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def sentence_mmd(sample: np.ndarray, samples: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of shape (N,), float64
-        In [0, 8]. Right to 1e-14, and 0 where rounding would make it negative.
+        In [0, 8]. Accurate to 1e-14, and 0 where rounding would make it negative.
 
     Notes
     -----
@@ -33,6 +33,13 @@ def sentence_mmd(sample: np.ndarray, samples: np.ndarray) -> np.ndarray:
     References
     ----------
     Gretton et al., A kernel two-sample test, JMLR 13 (2012).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> zero, one = np.zeros((1, 1)), np.ones((1, 1))
+    >>> sentence_mmd(zero, np.stack([zero, one])).round(3)
+    array([0.   , 5.372])
     """
     return _compare(sample, samples, own_pair_means(kernel, samples))
 

@@ -10,10 +10,10 @@ from lorameta.encoder.counts import TokenCounts
 
 
 def wasserstein(target: np.ndarray, bank: TokenCounts | np.ndarray) -> np.ndarray:
-    """W₁ = Σ_t |P(t) - Qᵢ(t)| with the cumulative distributions P and Qᵢ over the token ids, taken as numbers.
+    """Compute W₁ = Σ_t |P(t) - Qᵢ(t)| of the cumulative distributions P and Qᵢ over the token ids, taken as numbers.
 
-    The mean distance, in ids, over which tokens must be moved to turn one histogram into the other. A metric. Ids
-    that lie side by side have no meaning in common, except that byte-pair merges give frequent tokens small ones.
+    This is the mean number of ids by which tokens must be moved to turn one histogram into the other. It is a metric.
+    Neighbouring ids have no meaning in common, except that byte-pair merges give frequent tokens small ids.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def wasserstein(target: np.ndarray, bank: TokenCounts | np.ndarray) -> np.ndarra
     Returns
     -------
     numpy.ndarray of shape (N,), float64
-        In [0, V - 1] token ids; not smoothed. Right to 12 digits, and to 1e-15 V near 0.
+        In [0, V - 1] token ids; not smoothed. Accurate to 12 digits, and to 1e-15 V near 0.
 
     Notes
     -----
@@ -37,6 +37,12 @@ def wasserstein(target: np.ndarray, bank: TokenCounts | np.ndarray) -> np.ndarra
     ----------
     As in the code of arXiv 2507.01806. Vallender, Calculation of the Wasserstein distance between probability
     distributions on the line, Theory Probab. Appl. 18 (1974).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> wasserstein(np.array([4, 0, 0, 0]), np.array([[1, 0, 0, 0], [0, 0, 0, 1], [1, 1, 0, 0]]))
+    array([0. , 3. , 0.5])
     """
     counts = as_counts(bank, target)
     below = np.cumsum(as_histogram(target))  # how many tokens of the dataset have an id of at most t
