@@ -5,33 +5,41 @@ python -m benchmarks.quality.helpdesk
 
 from __future__ import annotations
 
+import argparse
+from functools import partial
+
 from benchmarks.common import ROOT, stamp, write
 from lorameta.bank import AdapterBank
 from lorameta.data import load_examples
 from lorameta.distance import DISTANCES
 from lorameta.evaluate import Scorer
-from lorameta.generate import DISTANCE, generate_adapter
+from lorameta.generate import generate_adapter
+from lorameta.operator import OPERATORS
 
 EXAMPLES = ROOT / "lorameta" / "examples"
 
 
 def main() -> None:
-    bank = AdapterBank.open("embedded")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bank", default="smollm2")
+    bank = AdapterBank.open(parser.parse_args().bank)
     train, test = (EXAMPLES / f"helpdesk_{part}.jsonl" for part in ("train", "test"))
-    others = [name for name in DISTANCES if name != DISTANCE]
+    made = partial(generate_adapter, train, bank=bank)
+    by_rows = [name for name, operator in OPERATORS.items() if "rows" in operator.needs and name != "auto"]
     adapters = {
         "base": None,
-        "uniform average": generate_adapter(train, operator="uniform"),
-        "nearest adapter": generate_adapter(train, operator="nearest"),
-        "generated": generate_adapter(train),
-        **{f"generated, {name}": generate_adapter(train, distance=name) for name in others},
-        **{f"generated, {name}": generate_adapter(train, operator=name) for name in ("sparse", "trial", "search")},
+        "uniform average": made(operator="uniform"),
+        "nearest adapter": made(operator="nearest"),
+        "generated": made(),
+        **{f"normalized {name}": made(operator="normalized", distance=name) for name in DISTANCES},
+        **{name: made(operator=name) for name in ("sparse", *by_rows)},
     }
-    scorer = Scorer(bank.base_model)
+    scorer = Scorer(bank.base_model, revision=bank.base_revision)
     examples = load_examples(test)
     scores = {name: scorer.score(examples, adapter).as_dict() for name, adapter in adapters.items()}
     report = adapters["generated"].report
     result = stamp() | {
+        "bank": bank.name,
         "rows": {"train": report["rows"], "test": len(examples)},
         "scores": scores,
         "weights": {name: round(weight, 4) for name, weight in list(report["weights"].items())[:10]},
