@@ -43,6 +43,7 @@ def card(adapter: Adapter, *, run: Mapping[str, str] | None = None) -> str:
     revision = f", revision {markdown(adapter.base_revision)}" if adapter.base_revision else ""
     lines = ["---", *_front_matter(adapter), "---", "", "# LoRA adapter", ""]
     lines += [f"For the base model {markdown(base)}{revision}: {size}.", ""]
+    lines += _rows(adapter)
     if adapter.weights:
         lines += [*_made(adapter), *_sources(adapter), *_licences(adapter)]
     if "fit" in adapter.report:
@@ -83,6 +84,23 @@ def conflicts(report: Mapping[str, Any]) -> list[str]:
     return licences.conflicts(licence for source in sources for licence in licences.of_source(source))
 
 
+def _rows(adapter: Adapter) -> list[str]:
+    """Which rows of the Hub it was made for, so that they can be had again."""
+    hub = _hub(adapter)
+    if not hub:
+        return []
+    where = f"{markdown(str(hub.get('config')))}/{markdown(str(hub.get('split')))}"
+    return [
+        f"Made for the first {hub.get('rows')} rows of {where} of the dataset {markdown(str(hub.get('repo')))} on the "
+        f"Hub, commit {markdown(str(hub.get('commit')))}.",
+        "",
+    ]
+
+
+def _hub(adapter: Adapter) -> Mapping[str, Any]:
+    return (adapter.report.get("read") or {}).get("hub") or {}
+
+
 def _front_matter(adapter: Adapter) -> list[str]:
     """YAML that the Hub takes: a base or dataset that it does not have is left out, it would refuse the card."""
     sources = list(adapter.report.get("sources", {}).values())
@@ -92,6 +110,7 @@ def _front_matter(adapter: Adapter) -> list[str]:
     found = licences.front_matter(licence for source in sources for licence in licences.of_source(source))
     lines += [f"{key}: {value}" for key, value in found.items()]  # plain words of YAML, by their making
     rows = {str(source.get("source", {}).get("repo", "")) for source in sources if source.get("hub")}
+    rows.add(str(_hub(adapter).get("repo", "")))
     if datasets := sorted(name for name in rows if _HUB_ID.fullmatch(name)):
         lines += ["datasets:", *(f"- {_quoted(name)}" for name in datasets)]
     tags = ["lora", "lorameta", *([f"base_model:adapter:{adapter.base_model}"] if on_hub else [])]

@@ -85,7 +85,7 @@ def evaluate(
 
     rows = told.answers(chosen, scores)
     confusion = {name: told.confusion(chosen, score.predictions) for name, score in scores.items()}
-    report = {
+    report: dict[str, Any] = {
         **reading.facts(),
         "base_model": base or where,
         "rows": len(chosen),
@@ -112,7 +112,7 @@ def evaluate(
     if found := report["confusion"].get(shown):
         typer.echo(f"Answers of {shown} by the label that was wanted:\n{told.confusion_table(found)}\n")
     typer.echo(f"Some answers of {shown} (--predictions FILE.jsonl has them all):")
-    typer.echo(f"{told.answers_text(rows, chosen, shown, within=opened.prompt_template)}\n")
+    typer.echo(f"{told.answers_text(rows, chosen, shown, within=opened.prompt_template if opened else "")}\n")
     if notes:
         typer.echo(f"nearest adapter: {notes['nearest']}, the one nearest to these {len(examples)} rows")
     typer.echo(f"Time {common.elapsed():.1f} s, peak memory {common.peak_memory()} MB")

@@ -84,6 +84,7 @@ def generate(
         )
     if refine is not None:
         adapter = training.refined(adapter, rows, opened.base_model, replace(refine, seed=seed), output)
+    adapter.report.update(reading.facts(only_read=True))
     adapter.save_pretrained(output, card=card(adapter, run=_run()))
     if refine is not None:
         training.forget(output)

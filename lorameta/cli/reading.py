@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from lorameta.cli import common
+from lorameta.errors import UsageError
 
 if TYPE_CHECKING:
-    from lorameta.data import Example, ReadReport
+    from lorameta.data import Example, HubDataset, ReadReport
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -31,7 +32,14 @@ _OPTIONS = (
     _option("encoding", "NAME", "The text encoding of DATA.", str, "utf-8"),
     _option("delimiter", "CHAR", "What separates the fields of a table: a character, tab, comma, semicolon or pipe."),
     _option("quoting", "NAME", "Whether quotes enclose the fields of a table: auto, minimal, none.", str, "auto"),
+    _option("config", "NAME", "Of a dataset of the Hub (author/name in place of DATA) that has several."),
+    _option("split", "NAME", "Of a dataset of the Hub: train by default."),
+    _option("data_revision", "REV", "Of a dataset of the Hub: a commit, branch or tag; the newest by default."),
+    _option("max_rows", "N", "Rows that are taken of a dataset of the Hub: 10000 by default.", int | None),
 )  # fmt: skip
+
+#: Field of `HubDataset` → option.
+_HUB = {"config": "config", "split": "split", "revision": "data_revision", "max_rows": "max_rows"}
 
 
 @dataclass
@@ -42,11 +50,14 @@ class Reading:
     ----------
     options : dict
         Arguments of :func:`lorameta.data.read_examples`.
+    hub : dict
+        Fields of :class:`lorameta.data.HubDataset`.
     report : ReadReport or None
         Of the rows that were read first.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
+    hub: dict[str, Any] = field(default_factory=dict)
     report: ReadReport | None = None
 
     def rows(self, data: Sequence[Path] | Path, *, labelled: bool = False) -> list[Example]:
@@ -54,24 +65,36 @@ class Reading:
         from lorameta.data import read_examples
 
         source: Any = data if isinstance(data, Path) else list(data) if len(data) > 1 else data[0]
+        if self.hub:
+            source = self._of_hub(source)
         examples, report = read_examples(source, require_output=labelled, **self.options)
         typer.echo(report.line(), err=True)
         self.report = self.report or report
         return examples
 
-    def facts(self) -> dict[str, Any]:
-        """Return what ``--json`` says of the rows."""
+    def _of_hub(self, source: Any) -> HubDataset:
+        from lorameta.data.hub import HubDataset, hub_name
+
+        name = hub_name(source)
+        if name is None:
+            options = ", ".join(f"--{_HUB[key]}".replace("_", "-") for key in self.hub)
+            raise UsageError(f"{options}: for a dataset of the Hub, author/name; {source} is none")
+        return HubDataset(name, **self.hub)
+
+    def facts(self, *, only_read: bool = False) -> dict[str, Any]:
+        """Return what ``--json`` says of the rows; `only_read` leaves out what they are called."""
         if self.report is None:
             return {}
-        return {"data": self.report.source, "read": self.report.as_dict()}
+        about = {"read": self.report.as_dict()}
+        return about if only_read else {"data": self.report.source, **about}
 
     def flags(self) -> dict[str, Any]:
         """Return the options that were set, for :func:`lorameta.cli.common.flags`."""
         names = {"context_columns": "context_column", "ignore_columns": "ignore_column"}
         default = {"encoding": "utf-8", "quoting": "auto"}
-        return {
-            names.get(name, name): value or None for name, value in self.options.items() if value != default.get(name)
-        }
+        own = {names.get(name, name): value or None for name, value in self.options.items()
+               if value != default.get(name)}  # fmt: skip
+        return own | {_HUB[name]: value for name, value in self.hub.items()}
 
 
 def with_reading(command: Command) -> Command:
@@ -80,7 +103,8 @@ def with_reading(command: Command) -> Command:
     def called(**values: Any) -> None:
         found = {option.name: values.pop(option.name) for option in _OPTIONS}
         several = {f"{name}s": tuple(found.pop(name) or ()) for name in ("context_column", "ignore_column")}
-        command(reading=Reading(found | several), **values)
+        hub = {name: value for name, option in _HUB.items() if (value := found.pop(option)) is not None}
+        command(reading=Reading(found | several, hub), **values)
 
     signature = inspect.signature(command, eval_str=True)
     parameters: list[inspect.Parameter] = []

@@ -102,6 +102,8 @@ def carry_out(
         return
     with watching(job.plan) as report:
         adapter = job.run(report=report)
+    if read := facts.get("read"):
+        adapter.report["read"] = read
     write(adapter, output)
     job.forget()
     about = adapter.report["refinement"]

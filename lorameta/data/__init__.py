@@ -12,12 +12,14 @@ from lorameta.data.examples import (
     load_examples,
     read_examples,
 )
+from lorameta.data.hub import HubDataset
 from lorameta.data.report import ReadReport, read_alike
 from lorameta.data.template import PromptTemplate
 
 __all__ = [
     "Dataset",
     "Example",
+    "HubDataset",
     "PromptTemplate",
     "ReadReport",
     "dataset_name",

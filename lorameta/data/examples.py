@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from lorameta.data.columns import CONTEXT_LIKE, OUTPUT_LIKE, OUTPUTS, ROW_HINT, Columns
 from lorameta.data.example import Example, fingerprint, join_prompt
 from lorameta.data.files import read_file
+from lorameta.data.hub import HubDataset, hub_name
 from lorameta.data.locate import all_files, files_of
 from lorameta.data.objects import object_rows
 from lorameta.data.problems import Problems
@@ -30,8 +32,10 @@ __all__ = [
     "read_examples",
 ]
 
-Dataset: TypeAlias = "str | os.PathLike[str] | Iterable[Mapping[str, Any]] | Iterable[Example] | Iterable[os.PathLike]"
-"""What stands for a dataset: a path, a list of paths or dicts, a `datasets.Dataset`, any iterable of dicts."""
+Dataset: TypeAlias = (
+    "str | os.PathLike[str] | HubDataset | Iterable[Mapping[str, Any]] | Iterable[Example] | Iterable[os.PathLike]"
+)
+"""What stands for a dataset: a path, a name on the Hub, a list of paths or dicts, a `datasets.Dataset`, an iterable."""
 
 
 def load_examples(dataset: Dataset, **options: Any) -> list[Example]:
@@ -71,7 +75,8 @@ def read_examples(
     dataset : path, list of paths, or iterable of mappings or Examples
         A JSONL, JSON, CSV, TSV or Parquet file (a JSON file is a list of objects, or an object that holds one such
         list, as ``{"data": [...]}``), also packed with gzip, bzip2, xz or zstd; a folder of such files; a folder of
-        `Dataset.save_to_disk`; a pattern, as ``train-*.parquet``; several of these. Or a list of dicts, a
+        `Dataset.save_to_disk`; a pattern, as ``train-*.parquet``; several of these. Or the name of a dataset on the
+        Hub, ``author/name``, or a :class:`lorameta.data.HubDataset`, which says which part. Or a list of dicts, a
         `datasets.Dataset`, a data frame of pandas or polars, an Arrow table, any iterable of dicts.
     input_column, output_column : str, optional
         Columns that play the part of `input` and `output` (command line: ``--input-column``, ``--output-column``).
@@ -137,7 +142,14 @@ def read_examples(
     reader = RowReader(columns, require_output)
     notes: list[str] = []
     files: list[Path] = []
-    if paths := _paths(dataset):
+    hub: dict[str, Any] = {}
+    wanted = dataset if isinstance(dataset, HubDataset) else HubDataset(found) if (found := hub_name(dataset)) else None
+    if wanted is not None:
+        name = wanted.name
+        loaded, hub = wanted.load()
+        problems = Problems(name, f"{name}: row ")
+        rows = object_rows(loaded)
+    elif paths := _paths(dataset):
         files = files_of(paths[0]) if len(paths) == 1 else all_files(paths)
         name = os.fspath(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
         problems = Problems(name, f"{name}:")
@@ -162,7 +174,7 @@ def read_examples(
     if not examples:
         raise DataError(f"{name} holds no rows: at least one is needed (a table has rows below its header). {ROW_HINT}")
     examples = _integers(examples, reader, notes)
-    report = _report(name, examples, reader, [str(path) for path in files if len(files) > 1], notes)
+    report = replace(_report(name, examples, reader, [str(path) for path in files if len(files) > 1], notes), hub=hub)
     few = _few(name, examples) if reader.seen else ()  # Examples were read, and warned of, before
     for message in (*_doubts(report, reader, problems), *few):
         warnings.warn(message, LorametaWarning, stacklevel=stacklevel)

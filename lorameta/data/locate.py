@@ -1,7 +1,4 @@
-"""What a user names as a dataset, as files: one file, a folder, a pattern, several of them.
-
-A name that is none of these and looks like ``author/name`` is asked for in `hub_dataset`, if that is set.
-"""
+"""What a user names as a dataset, as files: one file, a folder, a pattern, several of them."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from lorameta.data.compressed import ENDINGS
@@ -20,9 +17,6 @@ from lorameta.errors import DataError, violations
 _BESIDE = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json", "index.json", "metadata.json"}
 _SPLIT = re.compile(r"(?:^|[-_./])(train|test|validation|valid|val|dev|eval)(?=[-_.]|$)", re.IGNORECASE)
 _PART = {"valid": "validation", "val": "validation", "dev": "validation", "eval": "test"}
-
-#: Set by the room that knows the Hub: from ``author/name`` to files on this machine, or None if it is no such name.
-hub_dataset: Callable[[str], list[Path] | None] | None = None
 
 
 def files_of(dataset: str | os.PathLike[str]) -> list[Path]:
@@ -52,8 +46,6 @@ def files_of(dataset: str | os.PathLike[str]) -> list[Path]:
         if not found:
             raise DataError(f"no file fits the pattern {name}")
         return found
-    if hub_dataset is not None and (fetched := hub_dataset(name)) is not None:
-        return fetched
     return [path]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -25,6 +25,8 @@ class ReadReport:
         The files that were read, if there is more than one.
     notes : tuple of str
         What was changed in values: characters removed, numbers rewritten, names of classes put in.
+    hub : dict
+        Of a dataset of the Hub: ``repo``, ``commit``, ``config``, ``split`` and ``rows``.
     """
 
     source: str
@@ -35,10 +37,13 @@ class ReadReport:
     left_out: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    hub: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:
         """Return the report as one line of text."""
         many = f" ({len(self.files)} files)" if self.files and not self.source.endswith(" files") else ""
+        if self.hub:
+            many = f" (the Hub, {self.hub['config']}/{self.hub['split']} at {self.hub['commit'][:12]})"
         if self.labelled == self.rows:
             answers = f"answer from {_listed(self.answer)}" if self.answer else "with answers"
         elif self.labelled:
@@ -65,6 +70,8 @@ class ReadReport:
             values["files"] = list(self.files)
         if self.notes:
             values["notes"] = list(self.notes)
+        if self.hub:
+            values["hub"] = dict(self.hub)
         return values
 
 

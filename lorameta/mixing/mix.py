@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def mix_rows(
         Which may still have a readout to fit.
     bank : AdapterBank
     """
-    from lorameta.data import load_examples
+    from lorameta.data import read_examples
 
     tell = Progress.of(progress)
     by_itself = operator == "auto" and temperature is None and top_k is None
@@ -61,11 +62,13 @@ def mix_rows(
     choice = choose(name, temperature=temperature, top_k=top_k, options=operator_options)
     auto = Auto(budget, readout=fit, seed=seed)
     bank = open_bank(bank)
-    examples = bank.prompts(load_examples(dataset, require_output=False, **columns))
+    rows, read = read_examples(dataset, require_output=False, **columns)
+    examples = bank.prompts(rows)
     choice.operator.require(bank, distance, choice.options)  # what is missing shows before the work
     also = [part for part in choice.operator.needs if part == "sentence"]
+    about = {"read": read.as_dict()} if read.hub else {}
     found = compare(examples, bank, distance, also=also, seed=seed)
     if by_itself:
-        return auto.weigh(found, choice, tell), auto, bank
+        return replace(auto.weigh(found, choice, tell), **about), auto, bank
     auto.take_all(examples)
-    return weigh(found, choice, progress=tell), auto, bank
+    return replace(weigh(found, choice, progress=tell), **about), auto, bank

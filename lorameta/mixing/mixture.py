@@ -35,6 +35,8 @@ class Mixture:
         How unusual the dataset is for the bank; None for a bank of one adapter.
     prompt : dict or None
         The prompt template of the rows, :meth:`lorameta.data.PromptTemplate.as_dict`.
+    read : dict or None
+        Of a dataset of the Hub, :meth:`lorameta.data.ReadReport.as_dict`.
     seconds : dict of str to float
         Wall time of each step.
     auto : dict
@@ -53,6 +55,7 @@ class Mixture:
     details: dict[str, Any] = field(default_factory=dict)
     outside: Unusual | None = None
     prompt: dict[str, Any] | None = None
+    read: dict[str, Any] | None = None
     auto: dict[str, Any] = field(default_factory=dict)
 
     def combiner(self, adapters: AdapterBank | Mapping[str, Adapter], asked: str) -> str:
@@ -95,6 +98,7 @@ class Mixture:
         return {
             "rows": self.rows,
             **({} if self.prompt is None else {"prompt": self.prompt}),
+            **({} if self.read is None else {"read": self.read}),
             "distance": self.distance,
             "operator": self.operator,
             "temperature": self.temperature,

@@ -26,8 +26,9 @@ def read(report: Report) -> str:
         for key, label in listed.items():
             if (value := about.get(key)) not in (None, [], ()):
                 items.append((label, number(value) if isinstance(value, int) else escape(", ".join(map(str, value)))))
-    if revision := report.get("data_revision"):
-        items.append(("Revision", escape(str(revision))))
+    if hub := about.get("hub"):
+        items += [("From the Hub", escape(f"{hub['repo']}, {hub['config']}/{hub['split']}"))]
+        items += [("Commit", escape(str(hub["commit"])))]
     template: Mapping[str, Any] = report.get("prompt") or {}
     if template.get("prefix") or template.get("suffix"):
         shared = f"{template['prefix']}…{template['suffix']}"
