@@ -112,7 +112,8 @@ def evaluate(
     if found := report["confusion"].get(shown):
         typer.echo(f"Answers of {shown} by the label that was wanted:\n{told.confusion_table(found)}\n")
     typer.echo(f"Some answers of {shown} (--predictions FILE.jsonl has them all):")
-    typer.echo(f"{told.answers_text(rows, chosen, shown, within=opened.prompt_template if opened else "")}\n")
+    around = "" if opened is None else opened.prompt_template
+    typer.echo(f"{told.answers_text(rows, chosen, shown, within=around)}\n")
     if notes:
         typer.echo(f"nearest adapter: {notes['nearest']}, the one nearest to these {len(examples)} rows")
     typer.echo(f"Time {common.elapsed():.1f} s, peak memory {common.peak_memory()} MB")
