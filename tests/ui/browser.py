@@ -42,7 +42,7 @@ class Browser:
         """The first element that fits."""
         return self.driver.find_element("css selector", css)
 
-    def wait(self, css: str, until: Callable[[Any], object], seconds: float = 180) -> Any:
+    def wait(self, css: str, until: Callable[[Any], object], seconds: float = 600) -> Any:
         """Wait for an element in the state that is asked for."""
         from selenium.common.exceptions import WebDriverException
 
