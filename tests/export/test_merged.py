@@ -363,7 +363,7 @@ def test_a_crash_leaves_the_old_model(tmp_path, base, adapter, monkeypatch):
         return read(file, count)
 
     monkeypatch.setattr(merged_export, "_read", failing)
-    with pytest.raises(LorametaError, match="what was there is unchanged"):
+    with pytest.raises(LorametaError, match="What was there is unchanged"):
         export_merged(adapter, target, base=base, dtype="f16")
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base", "out"]
