@@ -84,7 +84,10 @@ def _walk(value: Any) -> list[Any]:
 
 def text(rng: random.Random, value: Any) -> bytes:
     """Return the bytes of a changed value, sometimes damaged once more."""
-    data = json.dumps(structure(rng, value)).encode()
+    try:
+        data = json.dumps(structure(rng, value)).encode()
+    except RecursionError:  # nested several times over
+        data = b'{"a":' * 5000 + b"1" + b"}" * 5000
     return damaged(rng, data) if rng.random() < 0.15 else data
 
 
