@@ -70,8 +70,8 @@ def whole_module(key: str) -> str | None:
         return None
     if re.search(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in|lm_head|embed_out|output)\.weight$", key):
         return (
-            "no lora_A or lora_B, but a whole embedding or head, which PEFT saves beside the adapter when the vocabulary "
-            "was changed: if it was not trained, save the adapter again with save_embedding_layers=False; if it was, merge the adapter into "
-            "its base with PEFT"
+            "no lora_A or lora_B, but a whole embedding or head, which PEFT saves beside the adapter when the "
+            "vocabulary was changed: if it was not trained, save the adapter again with save_embedding_layers=False; "
+            "if it was, merge the adapter into its base with PEFT"
         )
     return None
