@@ -66,9 +66,9 @@ def mix_rows(
     examples = bank.prompts(rows)
     choice.operator.require(bank, distance, choice.options)  # what is missing shows before the work
     also = [part for part in choice.operator.needs if part == "sentence"]
-    about = {"read": read.as_dict()} if read.hub else {}
+    about = read.as_dict() if read.hub else None
     found = compare(examples, bank, distance, also=also, seed=seed)
     if by_itself:
-        return replace(auto.weigh(found, choice, tell), **about), auto, bank
+        return replace(auto.weigh(found, choice, tell), read=about), auto, bank
     auto.take_all(examples)
-    return replace(weigh(found, choice, progress=tell), **about), auto, bank
+    return replace(weigh(found, choice, progress=tell), read=about), auto, bank
