@@ -94,7 +94,8 @@ def find_base(
     model = path.relative_to(root).as_posix() if inside else "base" if carry else str(path)
     if tokens is None and (path / "tokenizer.json").is_file():
         tokens = path
-    first, *others = names or [_name_of(path, said)]
+    called: list[str | None] = [*names] or [_name_of(path, said)]
+    first, *others = called
     return BankBase(BaseRecord(model, name=first, also=tuple(filter(None, others))), path, tokens)
 
 

@@ -153,7 +153,7 @@ def write_quantized(
         The adapters do not have one A, or other modules, ranks or scalings.
     """
     first = adapters[0][1]()
-    common = hashlib.sha256(b"".join(np.ascontiguousarray(first[module].A) for module in sorted(first))).hexdigest()
+    common = hashlib.sha256(b"".join(first[module].A.tobytes() for module in sorted(first))).hexdigest()
     entries: dict[str, tuple[str, tuple[int, ...]]] = {}
     for module, pair in first.items():
         entries[f"{module}.lora_A"] = ("F32", pair.A.shape)
