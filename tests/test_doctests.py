@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the numerical rooms run, and every distance, operator and combiner has one."""
+"""The examples in the docstrings of the numerical rooms run, and every distance, combiner and plain operator has one."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ def has_example(function) -> bool:
 @pytest.mark.parametrize("name", DISTANCES)
 def test_every_distance_has_an_example(name):
     assert has_example(getattr(import_module(f"lorameta.distance.{name}"), name))
+
+
+@pytest.mark.parametrize("name", ["attentional", "normalized", "nearest", "uniform"])
+def test_every_operator_on_distances_alone_has_an_example(name):
+    assert has_example(getattr(import_module(f"lorameta.operator.{name}"), name))
 
 
 @pytest.mark.parametrize("name", COMBINERS)

@@ -11,7 +11,7 @@ from lorameta.operator.softmin import softmin
 
 
 def attentional(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
-    """w = softmin(d / T).
+    """Compute w = softmin(d / T).
 
     The temperature has the unit of the distance. A distance of small range, such as JS (at most ln 2), needs a small
     temperature: at T = 1 its weights are nearly uniform, no two differ by more than the factor 2.
@@ -30,6 +30,11 @@ def attentional(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarra
     References
     ----------
     "Attentional" in arXiv 2507.01806, there with T = 1.
+
+    Examples
+    --------
+    >>> attentional(np.array([0.0, 1.0]), temperature=0.5).round(3)
+    array([0.881, 0.119])
     """
     return softmin(distances, temperature)
 

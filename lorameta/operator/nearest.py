@@ -10,7 +10,7 @@ from lorameta.operator.context import Context
 
 
 def nearest(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
-    """All weight on the smallest distance; among equals, on the first.
+    """Put all weight on the smallest distance; among equals, on the first.
 
     Parameters
     ----------
@@ -22,6 +22,11 @@ def nearest(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
     -------
     numpy.ndarray of shape (N,), float64
         A unit vector.
+
+    Examples
+    --------
+    >>> nearest(np.array([0.5, 0.2, 0.2]))
+    array([0., 1., 0.])
     """
     weights = np.zeros(len(distances))
     weights[np.argmin(distances)] = 1.0

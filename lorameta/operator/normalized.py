@@ -11,7 +11,7 @@ from lorameta.operator.softmin import softmin
 
 
 def normalized(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
-    """w = softmin(z / T) with z = (d - mean d) / std d over the row of distances.
+    """Compute w = softmin(z / T) with z = (d - mean d) / std d over the row of distances.
 
     Unit and spread of the distance no longer matter: d and a d + b (a > 0) give the same weights, and T counts
     standard deviations.
@@ -31,12 +31,20 @@ def normalized(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray
     ----------
     "Normalized" in arXiv 2507.01806, there with T = 1. The paper's code standardises each row together with the
     dataset's distance 0 to itself; a dataset that is not of the bank has no such entry, so here it is left out.
+
+    Examples
+    --------
+    >>> d = np.array([1.0, 2.0, 3.0])
+    >>> normalized(d).round(3)
+    array([0.725, 0.213, 0.063])
+    >>> np.allclose(normalized(d), normalized(10 * d + 7))
+    True
     """
     return softmin(standardised(distances), temperature)
 
 
 def standardised(distances: np.ndarray) -> np.ndarray:
-    """z = (d - mean d) / std d, with the standard deviation of the population; 0 where all are equal up to rounding.
+    """Compute z = (d - mean d) / std d, with the population's standard deviation; 0 where all are equal up to rounding.
 
     Parameters
     ----------

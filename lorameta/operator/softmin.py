@@ -8,7 +8,7 @@ from lorameta.errors import UsageError
 
 
 def softmin(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """wᵢ = exp(-dᵢ / T) / Σⱼ exp(-dⱼ / T).
+    """Compute wᵢ = exp(-dᵢ / T) / Σⱼ exp(-dⱼ / T).
 
     The unique minimiser over the simplex of ⟨w, d⟩ + T Σ w ln w: near datasets, at the price of entropy. Adding a
     constant to all scores changes nothing, and ‖w(d) - w(d′)‖₁ ≤ ‖d - d′‖_∞ / T.
@@ -35,6 +35,13 @@ def softmin(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     ----------
     Arabpour, Sáez de Ocáriz Borde, Kratsios, arXiv 2507.01806 (T = 1); Boyd and Vandenberghe, Convex Optimization,
     section 3.3 (log-sum-exp and negative entropy are conjugate).
+
+    Examples
+    --------
+    >>> softmin(np.array([0.0, np.log(3.0)]))
+    array([0.75, 0.25])
+    >>> softmin(np.array([0.0, 1.0]), 0.0), softmin(np.array([0.0, 1.0]), np.inf)
+    (array([1., 0.]), array([0.5, 0.5]))
     """
     if not temperature >= 0:
         raise UsageError(f"the temperature must be between 0 (nearest) and inf (uniform); got {temperature}")

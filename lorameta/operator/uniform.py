@@ -10,7 +10,7 @@ from lorameta.operator.context import Context
 
 
 def uniform(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
-    """The weight 1/N for every adapter, whatever the distances.
+    """Give every adapter the weight 1/N, whatever the distances.
 
     Parameters
     ----------
@@ -21,6 +21,11 @@ def uniform(distances: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of shape (N,), float64
+
+    Examples
+    --------
+    >>> uniform(np.array([0.5, 0.2]))
+    array([0.5, 0.5])
     """
     return np.full(len(distances), 1.0 / len(distances))
 
