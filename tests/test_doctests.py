@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the numerical rooms run, and every distance, combiner and plain operator has one."""
+"""The docstring examples of the numerical rooms run; every distance, combiner and plain operator has one."""
 
 from __future__ import annotations
 
