@@ -84,7 +84,7 @@ def test_what_cannot_be_had_is_listed_and_the_rest_is_kept(lorameta, author, hub
     hub.add("models", f"{author.name}/new-name", good)
     hub.renamed[f"{author.name}/old-name"] = f"{author.name}/new-name"
     plain = {"configs": repos.CARD["configs"]}
-    author.dataset("other-columns", [{"question": "1 + 1?", "reply": "2"}] * 30, card=plain)
+    author.dataset("other-columns", [{"left": "1 + 1?", "right": "2"}] * 30, card=plain)
     author.dataset("empty", [])
     author.dataset("gated-rows", repos.lol_rows(task_rows("opposite"))).gated = True
     for name, dataset in [("pickle", "animal_sound"), ("gated", "animal_sound"), ("private", "animal_sound"),
