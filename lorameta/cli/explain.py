@@ -27,7 +27,8 @@ def explain(
 ) -> None:
     """Show what an adapter for your rows would be mixed from.
 
-    Nothing is written. Options that are left out take the values that measured best; what was used is printed.
+    Nothing is written. Rows with answers are tried out as `lorameta generate` does, without the readout; --fast goes by
+    the distances alone. Options that are left out take the values that measured best; what was used is printed.
     """
     meter = html.start(html_file)
     chosen = common.given(distance=distance) | weighing

@@ -136,6 +136,8 @@ class Auto:
             return budgets.Plan(
                 why="no row has an answer", more=("labelled rows: more adapters could be tried on them",)
             )
+        if len(self.labelled) < budgets.LEAST:  # before the libraries are imported for nothing
+            return budgets.plan(self.labelled, len(bank), 0, self.budget)
         lacking = missing(bank.base_model, bank.base_revision)
         if lacking is not None:
             return budgets.Plan(why=lacking, more=("with the base model, adapters are tried on the labelled rows",))
