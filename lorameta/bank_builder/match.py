@@ -130,12 +130,13 @@ def _is_adapter(path: Path) -> bool:
 
 def _files(directory: Path) -> dict[str, list[Path]]:
     """The files with rows, by name without extension."""
-    from lorameta.data.files import FORMATS
+    from lorameta.data.files import format_of
+    from lorameta.data.locate import stem_of
 
     found: dict[str, list[Path]] = {}
     for path in sorted(directory.iterdir()):
-        if path.is_file() and path.suffix.lower() in FORMATS and not path.name.startswith("."):
-            found.setdefault(path.stem, []).append(path)
+        if path.is_file() and format_of(path.name) and not path.name.startswith("."):
+            found.setdefault(stem_of(path), []).append(path)
     return found
 
 

@@ -13,7 +13,7 @@ from lorameta.data.columns import CONTEXT_LIKE, OUTPUT_LIKE, OUTPUTS, ROW_HINT, 
 from lorameta.data.example import Example, fingerprint, join_prompt
 from lorameta.data.files import read_file
 from lorameta.data.hub import HubDataset, hub_name
-from lorameta.data.locate import all_files, files_of
+from lorameta.data.locate import all_files, files_of, stem_of
 from lorameta.data.objects import object_rows
 from lorameta.data.problems import Problems
 from lorameta.data.report import ReadReport
@@ -183,7 +183,7 @@ def read_examples(
 
 def dataset_name(dataset: object) -> str:
     """Return a short name for a dataset: the file's name without its extension, "dataset" for objects."""
-    return Path(dataset).stem or "dataset" if isinstance(dataset, (str, os.PathLike)) else "dataset"
+    return stem_of(Path(dataset)) or "dataset" if isinstance(dataset, (str, os.PathLike)) else "dataset"
 
 
 def _columns(

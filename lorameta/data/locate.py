@@ -101,14 +101,14 @@ def _folder(folder: Path) -> list[Path]:
         raise DataError(violations(listed, heading, f"Name the files that are meant, as {found[0]} or a pattern."))
     first: dict[str, Path] = {}
     for entry in found:
-        if (other := first.setdefault(_stem(entry), entry)) is not entry:
+        if (other := first.setdefault(stem_of(entry), entry)) is not entry:
             raise DataError(
                 f"{folder} holds {other.name} and {entry.name}, which seem to be the same rows: name the one you mean"
             )
     return found
 
 
-def _stem(entry: Path) -> str:
+def stem_of(entry: Path) -> str:
     """Return the name of a file without the endings of its format and compression."""
     return (entry.with_suffix("") if entry.suffix.lower() in ENDINGS else entry).stem
 

@@ -12,7 +12,8 @@ from typing import Any
 from lorameta.bank.records import unsafe_ids
 from lorameta.base_model.templates import rendered
 from lorameta.data import load_examples
-from lorameta.data.files import FORMATS
+from lorameta.data.files import FORMATS, format_of
+from lorameta.data.locate import stem_of
 from lorameta.data.split import Parts, split_examples
 from lorameta.errors import DataError, LorametaError, violations
 from lorameta.files.links import user_path
@@ -58,8 +59,8 @@ def find_tasks(folder: str | PathLike[str], index: str | PathLike[str] | None = 
     known = _read_index(user_path(index) if index is not None else root / INDEX, index is not None)
     files: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(root.iterdir()):
-        if path.suffix.lower() in FORMATS and path.name != INDEX and not path.name.startswith(".") and path.is_file():
-            files[path.stem].append(path)
+        if format_of(path.name) and path.name != INDEX and not path.name.startswith(".") and path.is_file():
+            files[stem_of(path)].append(path)
     if not files:
         raise DataError(f"{root} holds no dataset: no file that ends in {', '.join(FORMATS)}")
     problems = unsafe_ids(list(files))

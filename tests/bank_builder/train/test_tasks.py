@@ -82,3 +82,13 @@ def test_rows_are_read_in_parts_and_bad_ones_named(tmp_path):
         read_rows(b)
     with pytest.warns(), pytest.raises(DataError, match=r"c\.jsonl has 1 different row"):
         read_rows(c)
+
+
+def test_a_packed_dataset_has_the_name_of_what_is_in_it(tmp_path):
+    import gzip
+
+    with gzip.open(tmp_path / "colours.jsonl.gz", "wt") as file:
+        file.writelines(f'{{"input": "{n}", "output": "x"}}\n' for n in range(4))
+    (task,) = find_tasks(tmp_path)
+    assert task.id == "colours"
+    assert sum(read_rows(task).counts().values()) == 4
