@@ -90,3 +90,11 @@ def test_an_embedded_card_cites_its_base_without_control(bank):
     adapter = Adapter.from_pretrained(bank / "adapters" / "opposite")
     object.__setattr__(adapter, "base_model", "x" + EVIL)
     assert not CONTROLS & set(card(adapter))
+
+
+def test_the_report_shows_what_would_reorder_text():
+    from lorameta.report.html.page import page, paragraph
+
+    found = page(f"title{EVIL}", [("heading", paragraph(f"<script>{EVIL}"))], "footer")
+    assert not CONTROLS & set(found)
+    assert "&lt;script&gt;\\u001b" in found

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from lorameta.errors import printable
+
 STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--ground:#fff;--panel:#f6f8fa;
 --blue:#0b5cad;--orange:#b45309;--good:#1a7f37;--bad:#b42318}
@@ -89,14 +91,17 @@ def paragraph(text: str) -> str:
 
 
 def page(title: str, sections: Sequence[tuple[str, str]], footer: str) -> str:
-    """The whole document: title and headings in plain text, the content of each section in HTML."""
+    """The whole document: title and headings in plain text, the content of each section in HTML.
+
+    Characters that reorder or hide text are shown as escapes, wherever they come from.
+    """
     kept = [(f"s{i}", heading, content) for i, (heading, content) in enumerate(sections) if content]
     links = "".join(f'<li><a href="#{key}">{escape(heading)}</a></li>' for key, heading, _ in kept)
     body = "".join(
         f'<section aria-labelledby="{key}"><h2 id="{key}" tabindex="-1">{escape(heading)}</h2>\n{content}</section>\n'
         for key, heading, content in kept
     )
-    return (
+    return printable(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
         "img-src data:; base-uri 'none'; form-action 'none'\">\n"
