@@ -355,3 +355,19 @@ def test_removing_is_careful(root):
     with pytest.raises(UsageError, match="would be empty"):
         remove(bank, bank.ids)
     assert AdapterBank.open(root).ids == bank.ids
+
+
+def test_the_next_writer_sweeps_what_a_killed_one_left_and_nothing_else(root):
+    """At once, as the lock shows that nobody else writes; where files are written without it, after an hour."""
+    (root / ".lorameta").mkdir()
+    (root / "operators").mkdir()
+    left = [".bank.json.0123abcd.tmp", ".summaries-0123456789abcdef.safetensors.0123abcd.tmp",
+            ".summaries.safetensors.0123abcd.tmp", ".lorameta/.retired.json.0123abcd.tmp"]  # fmt: skip
+    others = [".mine.json.0123abcd.tmp", ".bank.json.tmp", "operators/.neural-js.safetensors.0123abcd.tmp", "x.tmp"]
+    for name in (*left, *others):
+        (root / name).write_text("x")
+    update(root, lambda manifest: replace(manifest, name="later"))
+    assert [name for name in (*left, *others) if (root / name).exists()] == others
+    os.utime(root / others[2], (time.time() - 4000,) * 2)
+    update(root, lambda manifest: replace(manifest, name="much later"))
+    assert [name for name in others if (root / name).exists()] == [others[0], others[1], others[3]]
