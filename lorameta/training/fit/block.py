@@ -17,6 +17,8 @@ from lorameta.training.fit.states import POSITIONS, AnswerStates, Readout, vocab
 PENALTIES = (1.0, 0.2, 0.04)
 #: Tokens outside the answers that are added in each round, and positions by which they are chosen.
 RIVALS, LOOKED_AT = 1000, 512
+#: Smallest mean probability of a token that is added.
+SHARE = 3e-6
 
 
 class BlockFit:
@@ -101,7 +103,7 @@ class BlockFit:
                 total += logits.softmax(1).sum(0)
         total[torch.from_numpy(s.vocabulary)] = -1.0
         total[torch.from_numpy(self._rivals)] = -1.0
-        count = min(RIVALS, int((total > 0).sum()))
+        count = min(RIVALS, int((total > SHARE * len(x)).sum()))
         new = np.sort(total.topk(count).indices.numpy())
         self._rivals = np.concatenate([self._rivals, new])
         tokens = np.concatenate([s.vocabulary, self._rivals])
