@@ -104,6 +104,22 @@ def test_a_base_of_the_hub(parts, tmp_path):
     assert AdapterBank.open(tmp_path / "other").check().ok
 
 
+def test_one_base_under_the_names_of_several_tools(parts, tmp_path):
+    names = ["owner/tiny-mistral", "unsloth/tiny-mistral-bnb-4bit", "/data/models/tiny-mistral", "me/my-copy"]
+    for path, name in zip(sorted(parts.glob(f"adapters/*/{CONFIG}")), names, strict=True):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": name}))
+    with pytest.raises(BankError, match="--base-name me/my-copy") as caught:
+        build(tmp_path / "bank", **options(parts, base_name="owner/tiny-mistral"))
+    assert str(caught.value).count("trained on") == 1  # quantized copies and folders of the same name are known
+    build(tmp_path / "bank", **options(parts, base_name=["owner/tiny-mistral", "me/my-copy"]))
+    bank = AdapterBank.open(tmp_path / "bank")
+    assert bank.manifest.base.also == ("me/my-copy",)
+    assert bank.check().ok
+    hub = options(parts, base="owner/tiny-mistral", base_name=["me/my-copy"], tokenizer=str(parts / "base"))
+    build(tmp_path / "hub", **hub)
+    assert AdapterBank.open(tmp_path / "hub").base_model == "owner/tiny-mistral"
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
