@@ -186,7 +186,7 @@ def test_adapters_without_one_a_are_refused_and_nothing_changes(tmp_path, factor
     [
         (lambda content: content.update(format=2), "those of 8 bits are for a bank of format 3"),
         (lambda content: content.update(format=4), "this lorameta reads 1, 2, 3"),
-        (lambda content: next(iter(content["shards"].values())).update(bits=4), "bits is '4'; it must be 8"),
+        (lambda content: next(iter(content["shards"].values())).update(bits=4), "bits is 4; it must be 8"),
     ],
 )
 def test_other_formats_are_refused(small, change, said):
