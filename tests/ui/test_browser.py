@@ -87,7 +87,7 @@ def test_from_a_csv_to_an_answer_and_the_downloads(browser, serve, tiny_bank, tm
     browser.find("#question textarea, #question input").send_keys("dog farm 1")
     browser.find("#ask").click()
     browser.wait("#asked", lambda one: "Answered" in one.text)
-    picture(browser, "page.png", 1500)
+    picture(browser, "page.png", 2700)
     for key in ("peft", "gguf", "report"):
         browser.wait(f"#{key}", lambda one: one.is_enabled()).click()
     with zipfile.ZipFile(browser.downloaded("adapter*.zip")) as archive:

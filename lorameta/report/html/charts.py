@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH = 640
+#: Points of a map that have their name beside them, where there is room: the heaviest, then the nearest.
+LABELLED = 12
 
 
 def _svg(width: float, height: float, title: str, description: str, content: str, key: str) -> str:
@@ -65,7 +68,7 @@ def scatter(
     middle = [low[k] + (max(point[k] for point in points) - low[k]) / 2 for k in range(2)]
     places = [(WIDTH / 2 + (x - middle[0]) * scale, height / 2 - (y - middle[1]) * scale) for x, y in points]
     largest = max(weights, default=0.0) or 1.0
-    parts, order = [], sorted(range(len(names)), key=lambda i: -weights[i])
+    parts, order = [], sorted(range(len(names)), key=lambda i: (-weights[i], math.dist(places[i], places[-1])))
     for i in order:
         x, y = places[i]
         radius = 2.5 + 9 * (weights[i] / largest) ** 0.5
@@ -75,7 +78,7 @@ def scatter(
         )
     x, y = places[-1]
     taken = [(x - 40, y - 26, x + 40, y + 9)]
-    for i in order[:12]:
+    for i in order[:LABELLED]:
         at, wide = places[i], 6.2 * min(len(names[i]), 28)
         for left in (at[0] + 13, at[0] - 13 - wide):
             box = (left, at[1] - 7, left + wide, at[1] + 7)

@@ -89,7 +89,8 @@ def weights(report: Report) -> str:
         for name, weight in ranked
     ]
     shown = dict(ranked[:SHOWN])
-    chart = figure(charts.bars(shown, "Largest weights"), f"The {len(shown)} largest weights.")
+    said = f"The {len(shown)} largest weights." if len(shown) < len(ranked) else "The weights."
+    chart = figure(charts.bars(shown, "Largest weights"), said)
     whole = table("Weight and distance of each adapter", ["adapter", "weight", "distance"], rows, "<>>")
     return facts(items) + chart + details(f"All {len(rows)} weights", whole)
 
