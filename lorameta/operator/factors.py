@@ -126,7 +126,7 @@ def _side_by_side(model: Any, adapters: Sequence[Adapter]) -> dict[str, Shared |
             continue
 
         def placed(array: np.ndarray, like: torch.Tensor = weight) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(like.device, like.dtype)
+            return torch.from_numpy(np.array(array)).to(like.device, like.dtype)
 
         if len(pairs) == len(adapters) and common_A(pairs):
             B = np.stack([np.asarray(pair.scaling * pair.B, dtype=np.float32) for pair in pairs])

@@ -125,7 +125,11 @@ def _gathering(
         handles.append(model.get_input_embeddings().register_forward_hook(wants_gradient))
         for name in modules:
             layer = model.get_submodule(name)
-            A = None if common is None else torch.from_numpy(common[name]).to(layer.weight.device, layer.weight.dtype)
+            A = (
+                None
+                if common is None
+                else torch.from_numpy(np.array(common[name])).to(layer.weight.device, layer.weight.dtype)
+            )
             handles.append(layer.register_forward_hook(watch(name, A)))
         gathered: dict[str, np.ndarray] = {}
         yield gathered
