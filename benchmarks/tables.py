@@ -32,9 +32,9 @@ SHORT = {
     "normalized js (factor)": "normalized js, factors averaged as in the paper's code",
     "trial": "trial, 16 labelled rows",
     "trial js": "trial, 16 labelled rows",
-    "stack": "stack, 16 labelled rows",
-    "trial and fit": "trial and readout fit, labelled rows",
-    "default": "default of lorameta",
+    "fit without bank, 128 rows": "readout fit without the bank, 128 labelled rows",
+    "auto, 16 rows": "auto, 16 labelled rows",
+    "auto, 128 rows": "auto, 128 labelled rows",
     "own adapter": "own adapter",
     "fine-tuned": "own adapter",
 }

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from benchmarks import tables
 from benchmarks.quality import study as study
 from benchmarks.quality.case import LOO, SOURCE, Case, Made, counted, sources_of
 from benchmarks.quality.methods import METHODS, STUDY, Method, randomised, with_shots
@@ -167,3 +168,26 @@ def test_comparison_of_scores_known_by_hand(monkeypatch):
     assert line["over"]["uniform"]["loss"][0] == pytest.approx(-0.45)
     assert line["exact_match_interval"] == [0.6, 0.7]
     assert (line["labelled"], line["forward_tokens"]) == (4, 10)
+
+
+def test_the_tables_read_what_the_report_writes(monkeypatch):
+    """Every group of methods is shown, with its costs; the README's table has the methods that it names."""
+    rng = np.random.default_rng(0)
+
+    def found() -> dict:
+        cost = {"labelled": 16, "forward_tokens": 1234, "seconds": 1.0, "cpu_seconds": 2.0}
+        return {"exact_match": rng.random(), "rouge_l": rng.random(), "loss": rng.random(), **cost}
+
+    scores = {task: {name: found() for name in METHODS} for task in "abc"}
+    study = {
+        "bank": {"name": "smollm2"}, "tasks": 3, "settings": {LOO: comparison(scores, list(METHODS))},
+    }  # fmt: skip
+    monkeypatch.setattr(tables, "load", lambda name: study)
+    monkeypatch.setattr(tables, "study_name", lambda: "quality_smollm2")
+    shown = {line.split(" | ")[0].strip("| ") for line in tables.study_table(LOO)[2:]}
+    assert shown == set(METHODS)
+    assert "1,234" in tables.study_table(LOO)[2]
+    short = tables.study_table(LOO, tables.SHORT)
+    assert short[0].startswith("| bank smollm2, 3 tasks")
+    assert len(short) - 2 == len(set(tables.SHORT) & set(METHODS)) >= 10
+    assert tables.study_table(SOURCE) == ["Not measured."]
