@@ -182,6 +182,7 @@ class Kinds:
 
     def _tables(self) -> list[tuple[str, bytes]]:
         import csv
+        import gzip
         import io
 
         import pyarrow as pa
@@ -199,9 +200,15 @@ class Kinds:
             writer.writeheader()
             writer.writerows(ROWS)
             found.append((f"a.{suffix}", file.getvalue().encode()))
-        sink = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist([{**row, "day": i, "score": i / 3} for i, row in enumerate(ROWS)]), sink)
-        return [*found, ("a.parquet", sink.getvalue())]
+        table = pa.Table.from_pylist([{**row, "day": i, "score": i / 3} for i, row in enumerate(ROWS)])
+        parquet, arrow, packed = io.BytesIO(), io.BytesIO(), pa.BufferOutputStream()
+        pq.write_table(table, parquet)
+        with pa.ipc.new_stream(arrow, table.schema) as stream:
+            stream.write_table(table)
+        with pa.CompressedOutputStream(packed, "zstd") as stream:
+            stream.write(lines.encode())
+        found += [("a.parquet", parquet.getvalue()), ("a.arrow", arrow.getvalue())]
+        return [*found, ("a.jsonl.zst", packed.getvalue().to_pybytes()), ("a.jsonl.gz", gzip.compress(lines.encode()))]
 
 
 def _small(tokenizer: dict[str, Any]) -> dict[str, Any]:

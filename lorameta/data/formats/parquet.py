@@ -40,7 +40,7 @@ def parquet_rows(
         texts = [name for name in used if pyarrow.types.is_string(schema.field(name).type)]
         file = pyarrow.parquet.ParquetFile(source, read_dictionary=texts)
         for group in range(file.num_row_groups):
-            rows = _rows_a_piece(file.metadata.row_group(group), set(used))
+            rows = _rows_a_piece(file.metadata.row_group(group))
             for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=used):
                 for row in batch_rows(batch, classes, number):
                     number += 1
@@ -58,20 +58,19 @@ def repeated_names(names: Sequence[str]) -> None:
         raise RowError(f"the column {', '.join(map(repr, twice[:12]))} is there more than once; rename one")
 
 
-def _rows_a_piece(group: Any, used: set[str]) -> int:
-    """Return how many rows of a row group fit in a piece; at least 1."""
-    size = sum(
-        column.total_uncompressed_size
-        for column in map(group.column, range(group.num_columns))
-        if column.path_in_schema.split(".", 1)[0] in used
-    )
-    return max(1, min(ROWS, PIECE * max(group.num_rows, 1) // max(size, 1)))
+def _rows_a_piece(group: Any) -> int:
+    """Return how many rows of a row group fit in a piece; at least 1.
+
+    The sizes of single columns are not asked for: of a damaged file, pyarrow ends the process over them.
+    """
+    return max(1, min(ROWS, PIECE * max(group.num_rows, 1) // max(group.total_byte_size, 1)))
 
 
 def batch_rows(batch: Any, classes: dict[str, list[str]], before: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of a record batch; RowError names the row of a value that Python cannot hold."""
     import pyarrow
 
+    batch.validate(full=True)  # of a damaged file, offsets may point anywhere
     longest = 1
     for column in batch.columns:
         if pyarrow.types.is_dictionary(column.type) and len(column.dictionary):
