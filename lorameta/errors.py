@@ -85,3 +85,8 @@ def told(error: Exception) -> str:
         f"lorameta: unexpected {type(error).__name__}: {error}\n"
         "This is a fault of lorameta, not yours. Run it again with --debug to see where, and please report it."
     )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")[:300]

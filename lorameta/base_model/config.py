@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.base_model.locate import local_base
-from lorameta.errors import BankError, LorametaError, MissingExtraError, UsageError
+from lorameta.errors import BankError, LorametaError, MissingExtraError, UsageError, first_line
 from lorameta.files.links import user_path
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def libraries(purpose: str = "Looking at a base model") -> Any:
@@ -114,11 +114,6 @@ def commit_of(base: str | os.PathLike[str], revision: str | None = None) -> str 
     return getattr(read_config(base, revision), "_commit_hash", None) or revision
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")[:300]
-
-
 def _parsed(name: str, revision: str | None, **options: Any) -> tuple[dict[str, Any], Any]:
     """The configuration as a dictionary and as transformers' object; an OSError is left to the caller."""
     transformers = libraries()
@@ -153,7 +148,7 @@ def _from_hub(name: str, revision: str | None) -> tuple[dict[str, Any], Any]:
 
 def _refuse_pickles(name: str) -> None:
     path = user_path(name)
-    pickles = sorted(found.name for pattern in _PICKLES for found in path.glob(pattern)) if path.is_dir() else []
+    pickles = sorted(found.name for pattern in PICKLES for found in path.glob(pattern)) if path.is_dir() else []
     if pickles and not any(path.glob("*.safetensors")):
         raise BankError(
             f"the base {name} has its weights in {pickles[0]} only, a pickle, which can run code when it is loaded and "

@@ -6,8 +6,8 @@ import copy
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from lorameta.base_model.config import first_line, libraries
-from lorameta.errors import UsageError
+from lorameta.base_model.config import libraries
+from lorameta.errors import UsageError, first_line
 
 #: The target that stands for every linear layer but the head, as PEFT spells it.
 ALL_LINEAR = "all-linear"

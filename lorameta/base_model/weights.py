@@ -11,6 +11,7 @@ from typing import Any
 
 from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
+from lorameta.base_model.config import PICKLES
 from lorameta.base_model.locate import EMBEDDED, PACKAGED, local_base
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files import tensors
@@ -20,7 +21,6 @@ from lorameta.files.tensor_file import Entry, TensorFile
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 #: Families whose layers are transformers' Conv1D: their weights lie transposed, which square ones do not show.
 TRANSPOSED = ("gpt2", "imagegpt", "openai-gpt", "decision_transformer")

@@ -141,8 +141,9 @@ def examine(
     advice = advise(machine, disk, shape, settings, sizes, capabilities, probes, bandwidth, local=local)
     notes = [*_origin(shape, machine, probes, heads, settings, busy, quick), *notes]
     return Report(
-        machine, disk, shape, settings, sizes, runtime, busy, speed, probes, heads, capabilities, faster, tuple(advice),
-        tuple(notes), time.perf_counter() - begun,
+        machine=machine, disk=disk, base=shape, settings=settings, sizes=sizes, runtime=runtime, busy=busy, speed=speed,
+        probes=probes, heads=heads, capabilities=capabilities, faster=faster, advice=tuple(advice), notes=tuple(notes),
+        seconds=time.perf_counter() - begun,
     )  # fmt: skip
 
 

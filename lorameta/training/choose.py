@@ -95,10 +95,10 @@ def fitting(
 
 
 def planned(
-    settings: RefineSettings, hyper: LoraTraining, shape: Outline, start: Adapter | None,
-    train: Sequence[EncodedExample], held_out: Sequence[EncodedExample], shortened: int, longest: int, piece: int,
-    pace: Pace, precision: str, why: str, checkpointing: bool, threads: int, memory: int, available: int,
-    frozen: int = 0, kept_layers: int = 0,
+    settings: RefineSettings, hyper: LoraTraining, shape: Outline, train: Sequence[EncodedExample],
+    held_out: Sequence[EncodedExample], *, start: Adapter | None, shortened: int, longest: int, piece: int, pace: Pace,
+    precision: str, why: str, checkpointing: bool, threads: int, memory: int, available: int, frozen: int,
+    kept_layers: int,
 ) -> TrainingPlan:  # fmt: skip
     """The plan, with the steps and the time that follow from the pace."""
     tokens = sum(len(row.ids) for row in train)

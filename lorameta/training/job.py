@@ -281,9 +281,10 @@ def prepare(
             usual, most = choose.usual_piece(train, hyper, piece), choose.largest_piece(train, hyper, piece)
             pace = measure(model, train, hyper, pad, usual, most, tokens=piece, prefix=prefix)
             plan = choose.planned(
-                settings, hyper, shape, start, train, held_out, shortened + more, longest, piece, pace,
-                precision, why, checkpointing, threads, max(pace.memory, needed), now + free,
-                frozen, 0 if prefix is None else frozen,
+                settings, hyper, shape, train, held_out, start=start, shortened=shortened + more, longest=longest,
+                piece=piece, pace=pace, precision=precision, why=why, checkpointing=checkpointing, threads=threads,
+                memory=max(pace.memory, needed), available=now + free, frozen=frozen,
+                kept_layers=0 if prefix is None else frozen,
             )  # fmt: skip
         else:
             if plan.checkpointing:
@@ -295,8 +296,10 @@ def prepare(
             plan = replace(plan, resumed_at=found[0].step)
         torch.manual_seed(hyper.seed)
         yield PreparedTraining(
-            plan, model, loaded, (said or name, revision), (train, held_out[: plan.held_out]), hyper, settings, start,
-            store, time.perf_counter() - begun if known is None else 0.0, still, prefix, logger,
+            plan=plan, rows=(train, held_out[: plan.held_out]), frozen=still,
+            spent=time.perf_counter() - begun if known is None else 0.0,
+            _model=model, _base=loaded, _said=(said or name, revision), _settings=hyper, _options=settings,
+            _start=start, _store=store, _prefix=prefix, _log=logger,
         )  # fmt: skip
 
 

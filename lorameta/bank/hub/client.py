@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lorameta.errors import LorametaError, MissingExtraError
+from lorameta.errors import LorametaError, MissingExtraError, first_line
 
 #: How often a request is made, and seconds to wait at most before one: longer than any window of the Hub's limits.
 TRIES, LONGEST_WAIT = 6, 330.0
@@ -158,12 +158,12 @@ def classify(what: str, error: Exception) -> Trouble | None:
         if isinstance(one, errors.HFValidationError):
             return Trouble(f"{what}: is no id of the Hub; those look like author/name", "missing")
         if isinstance(one, errors.FileMetadataError):
-            return Trouble(f"{what}: what answers is not the Hub ({_first_line(one)})", "refused")
+            return Trouble(f"{what}: what answers is not the Hub ({first_line(one)})", "refused")
         if isinstance(one, errors.LocalEntryNotFoundError):
             return Trouble(f"{what}: the connection failed, or the Hub is busy", "connection")
         consistency = type(one) is OSError and "onsistency check" in str(one)
         if _is_transport(one) or consistency or isinstance(one, (ConnectionError, TimeoutError)):
-            return Trouble(f"{what}: the connection failed ({_first_line(one)})", "connection")
+            return Trouble(f"{what}: the connection failed ({first_line(one)})", "connection")
     return None
 
 
@@ -231,7 +231,3 @@ def _is_transport(error: BaseException) -> bool:
     return type(error).__name__ == "XetDownloadError" or any(
         kind.__module__.partition(".")[0] in clients for kind in type(error).__mro__
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:160]
