@@ -115,8 +115,8 @@ def test_a_second_run_measures_only_what_is_new(bank, data, scorer, tmp_path, mo
 
     for name in ("one", "two, with a comma"):
         monkeypatch.setitem(METHODS, name, Method(name, "test", note(name), uses_bank=name == "one"))
-    monkeypatch.setattr(study, "opened", lambda _: (bank, scorer))
-    options = {"data": data, "bank": "any", "rows": 3, "methods": ["one"], "again": []}
+    monkeypatch.setattr(study, "opened", lambda *_: (bank, scorer))
+    options = {"data": data, "bank": "any", "dtype": "auto", "rows": 3, "methods": ["one"], "again": []}
     first = bank.ids[0]
     for setting in (LOO, SOURCE):
         study.measure(first, setting, tmp_path, options)
