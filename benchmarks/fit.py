@@ -103,8 +103,9 @@ def main() -> None:
     given = parser.parse_args()
     base = load_base(given.base)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    command = f"python -m benchmarks.fit --tasks TASKS --only {' '.join(given.only)}"
     result: dict[str, Any] = {
-        "command": f"python -m benchmarks.fit --tasks TASKS --only {' '.join(given.only)} --rows {given.rows} --test {given.test}",
+        "command": f"{command} --rows {given.rows} --test {given.test}",
         "commit": commit,
         "python": platform.python_version(),
         "rows": given.rows,
