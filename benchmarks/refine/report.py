@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.common import RESULTS, write
+from benchmarks.common import write
+from benchmarks.refine.figure import figure
 from benchmarks.refine.quality import FULL, RUNS, SHARE, TOP_SHARE, file_of, place
 from benchmarks.refine.settings import SETTINGS
 from benchmarks.refine.speed import BASES, VARIANTS, median
 
 METRICS = ("loss", "exact_match")
-SCRATCH, ALL = "from scratch", ", all steps"
+SCRATCH = "from scratch"
 
 
 def report() -> None:
@@ -282,40 +283,6 @@ def step7b_lines(found: dict[str, Any]) -> list[str]:
         f"{time} and {said['memory_gb']:.1f} GB.",
         "",
     ]
-
-
-def figure(quality: dict[str, Any]) -> None:
-    """Curves of each task, and how far the median of all is."""
-    from lorameta.figures.axes import COLOURS, pyplot
-
-    tasks = quality["tasks"]
-    columns = 4
-    count = -(-len(tasks) // columns)
-    fig, grid = pyplot().subplots(
-        count, columns, figsize=(3.1 * columns, 2.3 * count + 0.6), squeeze=False, layout="constrained"
-    )
-    for ax, (name, task) in zip(grid.flat, tasks.items(), strict=False):
-        short = [name for name in RUNS if RUNS[name].share < 1]
-        colours = {FULL: COLOURS[6]} | dict(zip(short, COLOURS, strict=False))
-        for start in (FULL, *RUNS):
-            curve = task["runs"][start]["curve"]
-            ax.plot(
-                [max(point["cpu"], 0.1) for point in curve], [point["loss"] for point in curve],
-                color=colours[start.removesuffix(ALL)], label=None if start.endswith(ALL) else start, linewidth=1.2,
-                marker=".", markersize=3, linestyle="--" if start == FULL else ":" if start.endswith(ALL) else "-",
-            )  # fmt: skip
-        ax.axhline(task["runs"][FULL]["curve"][-1]["loss"], color=COLOURS[6], linewidth=0.5)
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        ax.set_title(name, fontsize=8)
-        ax.tick_params(which="both", labelsize=6)
-    for ax in list(grid.flat)[len(tasks) :]:
-        ax.set_visible(False)
-    fig.supxlabel("CPU seconds, what generating took included", fontsize=9)
-    fig.supylabel("loss on test rows, nats a token", fontsize=9)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=8, frameon=False)
-    fig.savefig(RESULTS / "refine.png", dpi=110)
 
 
 #: Part -> heading, function of what was measured, function of that to lines of Markdown.
