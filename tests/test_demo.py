@@ -17,7 +17,7 @@ def output(tiny_bank, tmp_path, monkeypatch, capsys):
 
 
 def test_the_demo_prints_weights_scores_answers_and_what_is_next(output, tmp_path):
-    for label in ("adapter", "Effective number", "exact match", "ROUGE-L", "loss a token", "message", "expected"):
+    for label in ("adapter", "Effective number", "exact match", "ROUGE-L", "loss per token", "message", "expected"):
         assert label in output
     for model in ("base", "nearest adapter", "uniform average", "generated"):
         assert f"\n{model}" in output

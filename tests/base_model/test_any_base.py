@@ -50,7 +50,9 @@ def test_a_bank_of_any_base(architecture, tiny_bank, tmp_path):
     bank = AdapterBank.open(tmp_path / "bank")
     assert bank.check().problems == []
 
-    adapter = generate_adapter(tmp_path / "tasks" / "number_word.jsonl", bank=bank, combiner="delta", rank=9)
+    adapter = generate_adapter(
+        tmp_path / "tasks" / "number_word.jsonl", bank=bank, operator="normalized", combiner="delta", rank=9
+    )
     weights = adapter.weights
     assert len(weights) == 3
     saved = adapter.save_pretrained(tmp_path / "out")

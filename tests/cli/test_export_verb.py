@@ -101,7 +101,7 @@ def test_wrong_calls(lorameta, adapter, base, tmp_path, words, message):
 def test_what_is_no_adapter_is_refused(lorameta, base, tmp_path):
     result = lorameta("export", str(base), "--format", "gguf", "-o", str(tmp_path / "out"), "--base", str(base))
     assert result.code == 2
-    assert "adapter_config.json is missing" in result.err
+    assert "it holds a whole model, not an adapter" in result.err
 
 
 def test_without_the_package_the_extra_is_named(lorameta, adapter, base, tmp_path, monkeypatch):

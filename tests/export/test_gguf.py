@@ -255,9 +255,9 @@ def test_numbers_beyond_float16_are_refused(tmp_path, base):
 
 def test_unknown_formats_and_dtypes_name_the_known(tmp_path, base):
     adapter = write_peft(tmp_path / "adapter", factors_for(SHAPES))
-    with pytest.raises(UsageError, match=r"unknown format 'onnx'; there are gguf, merged"):
+    with pytest.raises(UsageError, match=r"unknown format 'onnx'; there are gguf, merged, ollama"):
         export(adapter, tmp_path / "out", format="onnx")
-    assert list(FORMATS) == ["gguf", "merged"]
+    assert list(FORMATS) == ["gguf", "merged", "ollama"]
     with pytest.raises(UsageError, match=r"'q4_0' for gguf; there are f32, f16, bf16"):
         export(adapter, tmp_path / "out", format="gguf", dtype="q4_0", base=base)
 

@@ -30,7 +30,21 @@ def index(lorameta, author, tmp_path) -> Path:
 
 
 def generate(lorameta, rows, out="out", *words, **env):
-    return lorameta("generate", rows, "-o", out, "--bank", "bank", "--top-k", "2", "--json", *words, **env)
+    return lorameta(
+        "generate",
+        rows,
+        "-o",
+        out,
+        "--bank",
+        "bank",
+        "--operator",
+        "normalized",
+        "--top-k",
+        "2",
+        "--json",
+        *words,
+        **env,
+    )
 
 
 def test_a_mix_fetches_its_adapters_and_nothing_else(lorameta, author, index, rows, tmp_path):
@@ -60,7 +74,7 @@ def test_a_mix_fetches_its_adapters_and_nothing_else(lorameta, author, index, ro
 def test_hub_adapters_mix_as_those_of_a_directory_do(lorameta, index, rows, tiny_bank, tmp_path):
     """The oracle: the same adapters, in a bank that never heard of a Hub."""
     for out, bank in (("out", "bank"), ("local", tiny_bank)):
-        done = lorameta("generate", rows, "-o", out, "--bank", bank, "--combiner", "concat", "--json")
+        done = lorameta("generate", rows, "-o", out, "--bank", bank, "--fast", "--combiner", "concat", "--json")
         assert done.code == 0, done.err
     one, other = (Adapter.from_pretrained(tmp_path / out) for out in ("out", "local"))
     assert one.modules.keys() == other.modules.keys()
