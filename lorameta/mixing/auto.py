@@ -95,9 +95,11 @@ class Auto:
             "why": self.plan.why, "more": list(self.plan.more), "held_out_rows": len(held),
             "forecast_seconds": round(self.plan.seconds, 1), "stages": [],
         }  # fmt: skip
+        begin = time.perf_counter()
         best = self._best(found, [first, *self._stages(seen, progress)], held)
         self.report["chose"] = best.operator
-        return replace(best, auto=self.report)
+        spent = first.seconds.get("weigh", 0.0) + time.perf_counter() - begin
+        return replace(best, auto=self.report, seconds=best.seconds | {"weigh": spent})
 
     def take_all(self, examples: Sequence[Example]) -> None:
         """Plan a readout on all labelled rows, if one is asked for, after an operator that was named."""
