@@ -19,7 +19,7 @@ def output(tiny_bank, tmp_path, monkeypatch, capsys):
 def test_the_demo_prints_weights_scores_answers_and_what_is_next(output, tmp_path):
     for label in ("adapter", "Effective number", "exact match", "ROUGE-L", "loss per token", "message", "expected"):
         assert label in output
-    for model in ("base", "nearest adapter", "uniform average", "generated"):
+    for model in ("base", "nearest", "uniform", "by distances", "generated"):
         assert f"\n{model}" in output
     assert "./demo-output/helpdesk-adapter" in output
     assert "lorameta evaluate" in output

@@ -20,7 +20,7 @@ TRAIN = path("helpdesk_train.jsonl")
 TEST = path("helpdesk_test.jsonl")
 OUTPUT = Path("demo-output") / "helpdesk-adapter"
 EXAMPLES = 5
-SHOWN = ("base", "by distances alone", "generated")
+SHOWN = ("base", "by distances", "generated")
 
 
 def main() -> None:
@@ -55,9 +55,9 @@ def main() -> None:
         nearest = generate_adapter(TRAIN, bank=bank, operator="nearest")
         models = {
             "base": None,
-            "nearest adapter": nearest,
-            "uniform average": generate_adapter(TRAIN, bank=bank, operator="uniform"),
-            "by distances alone": generate_adapter(TRAIN, bank=bank, operator="normalized"),
+            "nearest": nearest,
+            "uniform": generate_adapter(TRAIN, bank=bank, operator="uniform"),
+            "by distances": generate_adapter(TRAIN, bank=bank, operator="normalized"),
             "generated": adapter,
         }
         scorer = Scorer(bank.base_model, revision=bank.base_revision)
@@ -65,8 +65,8 @@ def main() -> None:
         scores = {name: scorer.score(test, model, progress=progress) for name, model in models.items()}
     print(f"\n2. The answers to {len(test)} other messages, which had no part in the above\n")
     print(scores_table(scores))
-    print(f"nearest adapter: {next(iter(nearest.weights))}")
-    print("by distances alone: no label is looked at and no model is run (--fast)")
+    print(f"nearest: the adapter {next(iter(nearest.weights))}")
+    print("by distances: no label is looked at and no model is run (--fast)")
     print(f"\n3. Some of them\n\n{_answers(test, scores)}")
     print(
         f"""
