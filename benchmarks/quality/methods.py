@@ -175,14 +175,21 @@ def fit_alone(case: Case) -> Made:
     return Made(adapter, labelled=LABELS, facts={"where": report.get("where"), "kept": report.get("kept")})
 
 
-@method("fine-tuned on 16 rows, seconds of trial", "controls", uses_bank=False, after=("trial",))
-def same_seconds(case: Case) -> Made:
-    """LoRA on the rows that trial looks at, in the CPU time that trial takes."""
+def same_seconds(case: Case, rows: int, other: str) -> Made:
+    """LoRA on the rows that another method looks at, for the seconds that it takes."""
     from lorameta.training import finetune
 
-    minutes = max(case.done["trial"]["seconds"], 1.0) / 60
+    minutes = max(case.done[other]["seconds"], 1.0) / 60
     settings = {"minutes": minutes, "epochs": None, **like_the_bank(case)}
-    return Made(finetune(case.labelled(), case.bank.base_model, settings=settings), labelled=LABELLED)
+    return Made(finetune(case.labelled(rows), case.bank.base_model, settings=settings), labelled=rows)
+
+
+method("fine-tuned on 16 rows, seconds of trial", "controls", uses_bank=False, after=("trial",))(
+    partial(same_seconds, rows=LABELLED, other="trial")
+)
+method("fine-tuned on 128 rows, seconds of auto", "controls", uses_bank=False, after=("auto, 128 rows",))(
+    partial(same_seconds, rows=LABELS, other="auto, 128 rows")
+)
 
 
 def like_the_bank(case: Case) -> dict[str, Any]:
