@@ -38,9 +38,12 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
             raise JsonError("is no regular file")
-        data = b"" if state.st_size > limit else file.read(limit + 1)
-    if state.st_size > limit or len(data) > limit:
+        # As many bytes as there are, and one more to see it grow: `read` makes room for all that it is asked for.
+        data = b"" if state.st_size > limit else file.read(state.st_size + 1)
+    if max(state.st_size, len(data)) > limit:
         raise JsonError(f"has more than the {limit:,} bytes that are read of such a file")
+    if len(data) > state.st_size:
+        raise JsonError("grew while it was read")
     return data
 
 
