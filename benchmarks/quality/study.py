@@ -7,8 +7,10 @@ Each task of the bank in turn is the new dataset: its adapter is left out (`loo`
     python -m benchmarks.quality --data DATA --bank smollm2
     python -m benchmarks.quality --data DATA --methods "base,trial,own adapter" --tasks 24 --rows 24
 
-Resumable: each score is kept in `.work/quality` when it is measured, so a run that was stopped goes on, and a run with
-more methods, tasks or settings measures only what is new. The report counts the tasks on which every method was run.
+Resumable: each score is kept in `benchmarks/results/scores` when it is measured, a file per task and setting, in a
+folder named after the bank's content, the rows and the dtype. So a run that was stopped goes on, on another machine
+too, and a run with more methods, tasks or settings measures only what is new; `--again` names what to measure again.
+The report counts the tasks on which every method was run.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT
+from benchmarks.common import RESULTS
 from benchmarks.quality.case import LOO, SETTINGS, Case, allowed_ids, counted, opened, seed_of
 from benchmarks.quality.methods import BASE, METHODS, OWN, STUDY
 from lorameta.bank import AdapterBank
 from lorameta.errors import DataError, LorametaError
 
-WORK = ROOT / ".work" / "quality"
+WORK = RESULTS / "scores"
 
 
 def main(words: list[str] | None = None) -> None:
