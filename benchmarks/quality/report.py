@@ -135,6 +135,10 @@ def pictures(name: str, result: dict[str, Any]) -> None:
             forest(lines, **middle, ax=ax, label="% of the gap in exact match closed", title=title)
         fig.savefig(RESULTS / f"{name}.png", dpi=80)
         plt.close(fig)
+    table = result["settings"].get(LOO)
+    if table and OWN in table:
+        costs(table).savefig(RESULTS / f"{name}_costs.png", dpi=80)
+        plt.close("all")
     made = np.array(result.get("forecast", {}).get("loss", {}).get("by_task", []), dtype=float)
     if len(made) and np.isfinite(made).all():
         ax = calibration(
@@ -142,3 +146,19 @@ def pictures(name: str, result: dict[str, Any]) -> None:
         )
         ax.figure.savefig(RESULTS / f"{name}_forecast.png", dpi=80, bbox_inches="tight")
         plt.close(ax.figure)
+
+
+def costs(table: dict[str, dict[str, Any]]) -> Any:
+    """Exact match against the CPU seconds that making the adapter took; the task's own adapter as a line."""
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for place, (method, line) in enumerate(entry for entry in table.items() if entry[0] != OWN):
+        x, y, (low, high) = max(line["cpu_seconds"], 0.1), line["exact_match"], line["exact_match_interval"]
+        ax.errorbar(x, y, yerr=[[max(y - low, 0)], [max(high - y, 0)]], fmt="o", capsize=3, color=f"C{place % 10}")
+        ax.annotate(method, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8, color=f"C{place % 10}")
+    ax.axhline(table[OWN]["exact_match"], color="grey", linestyle="--", linewidth=1)
+    ax.annotate(OWN, (0.1, table[OWN]["exact_match"]), xytext=(0, 3), textcoords="offset points", fontsize=8)
+    ax.set(xscale="log", xlabel="CPU seconds to make the adapter (0.1: none)", ylabel="exact match (95 % interval)")
+    ax.margins(x=0.25)
+    return fig
