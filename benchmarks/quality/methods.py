@@ -187,9 +187,10 @@ def same_seconds(case: Case, rows: int, other: str) -> Made:
 method("fine-tuned on 16 rows, seconds of trial", "controls", uses_bank=False, after=("trial",))(
     partial(same_seconds, rows=LABELLED, other="trial")
 )
-method("fine-tuned on 128 rows, seconds of auto", "controls", uses_bank=False, after=("auto, 128 rows",))(
-    partial(same_seconds, rows=LABELS, other="auto, 128 rows")
-)
+for count in (LABELLED, LABELS):
+    method(f"fine-tuned on {count} rows, seconds of auto", "controls", uses_bank=False, after=(f"auto, {count} rows",))(
+        partial(same_seconds, rows=count, other=f"auto, {count} rows")
+    )
 
 
 def like_the_bank(case: Case) -> dict[str, Any]:
@@ -233,6 +234,7 @@ def generates(name: str, group: str, **options: Any) -> None:
 
 for count in (16, 64, LABELS):
     generates(f"auto, {count} rows", "operators", labelled=count, rows=count, operator="auto")
+generates("auto, 128 rows, budget 30", "operators", labelled=LABELS, rows=LABELS, operator="auto", budget=30.0)
 generates("auto, all rows", "operators", labelled=LABELS, operator="auto")
 generates("auto without fit, 128 rows", "operators", labelled=LABELS, rows=LABELS, operator="auto", fit=False)
 generates("uniform", "controls", operator="uniform")

@@ -77,7 +77,7 @@ def names_of(text: str, parser: argparse.ArgumentParser) -> list[str]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     found = []
     while parts:
-        for count in (2, 1):
+        for count in (3, 2, 1):
             name = ", ".join(parts[:count])
             if name in METHODS:
                 break
