@@ -28,13 +28,14 @@ from lorameta.bank import AdapterBank
 from lorameta.base_model.load import load_base
 from lorameta.distance import distance_matrix
 from lorameta.mixing.neural_fit import fittable
+from lorameta.mixing.transfer_fit import ROWS, of_task
 from lorameta.operator.context import Context
-from lorameta.operator.gradient import slopes
 from lorameta.operator.mixture_loss import MixtureLoss
 from lorameta.operator.normalized import normalized
+from lorameta.operator.transfer import RIDGE, standardised_rows
 
 WORK = ROOT / ".work" / "transfer"
-SLOPE_ROWS, LOSS_ROWS, RIDGE = 12, 16, 10.0
+LOSS_ROWS = 16
 PAPER = "normalized js"
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     bank = AdapterBank.open(arguments.bank)
     base = load_base(bank.base_model, bank.base_revision, "float32")
     adapters = Context(np.zeros(len(bank)), bank=bank).adapters(range(len(bank)))
-    worth = standardised_rows(-all_slopes(bank, base, adapters, arguments.data))
+    worth = standardised_rows(all_worths(bank, base, adapters, arguments.data))
     distances = {name: distance_matrix(bank.summaries, name) for name in fittable(bank)}
     predicted = {
         "μ": predictions(bank, worth, {}),
@@ -65,7 +66,7 @@ def main() -> None:
     worths = {name: rank_correlation(values, worth) for name, values in predicted.items()}
     worths[PAPER] = rank_correlation(-distances["js"], worth)
     result = stamp(vars(arguments)) | {
-        "bank": bank.name, "tasks": len(tasks), "slope_rows": SLOPE_ROWS, "loss_rows": LOSS_ROWS, "ridge": RIDGE,
+        "bank": bank.name, "tasks": len(tasks), "slope_rows": ROWS, "loss_rows": LOSS_ROWS, "ridge": RIDGE,
         "rank_correlation_with_worth": worths,
         "mixtures": {name: summary(losses, name) for name in losses[0]},
         "by_task": {bank.ids[i]: found for i, found in zip(tasks, losses, strict=True)},
@@ -73,25 +74,17 @@ def main() -> None:
     write("transfer", result)
 
 
-def all_slopes(bank: AdapterBank, base: Any, adapters: list[Any], data: Path) -> np.ndarray:
-    """Slope per unit of norm of each adapter (columns) on each task (rows), at the uniform mixture of the others."""
+def all_worths(bank: AdapterBank, base: Any, adapters: list[Any], data: Path) -> np.ndarray:
+    """The worth of each adapter (columns) to each task (rows)."""
     WORK.mkdir(parents=True, exist_ok=True)
     norms = np.array([adapter.norm() for adapter in adapters])
     found = np.zeros((len(bank), len(bank)))
     for i, task in enumerate(bank.ids):
         kept = WORK / f"{bank.content_hash[:12]}-{task}.npy"
         if not kept.exists():
-            centre = np.full(len(bank), 1 / (len(bank) - 1))
-            centre[i] = 0
-            np.save(kept, slopes(base, adapters, read_parts(data, task).validation[:SLOPE_ROWS], centre))
-        found[i] = np.load(kept) / norms
+            np.save(kept, of_task(base, adapters, norms, read_parts(data, task).validation, i))
+        found[i] = np.load(kept)
     return found
-
-
-def standardised_rows(matrix: np.ndarray) -> np.ndarray:
-    """Each row with mean 0 and standard deviation 1 off the diagonal, which is NaN."""
-    matrix = np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix)
-    return (matrix - np.nanmean(matrix, axis=1, keepdims=True)) / np.nanstd(matrix, axis=1, keepdims=True)
 
 
 def predictions(bank: AdapterBank, worth: np.ndarray, distances: dict[str, np.ndarray]) -> np.ndarray:

@@ -42,6 +42,10 @@ _ALL = (
         options={"fitted": Option("a NeuralOperator in place of the bank's", flag=None)},
     ),
     Operator(
+        "transfer", "softmin of what adapters were worth to the bank's other tasks, and of distances", 1.0,
+        top_k=True, needs=("fitted",),
+    ),
+    Operator(
         "sparse", "the few signed weights that rebuild the dataset's mean embedding", needs=("sentence",),
         options={"penalty": Option(_PENALTY, 0.1), "candidates": _candidates(None)},
     ),

@@ -11,7 +11,7 @@ from lorameta.operator import OPERATORS
 
 #: What to call where an operator needs more than distances.
 _ELSEWHERE = {
-    "fitted": "a network that was fitted to the bank; pass the `weights` of a NeuralOperator in place of its name",
+    "fitted": "what was fitted to the bank; call lorameta.generate_adapter, or pass the `weights` of a NeuralOperator",
     "sentence": "the means of sentence embeddings; call lorameta.operator.sparse.sparse",
     "rows": "labelled rows and the base model; call lorameta.generate_adapter",
 }

@@ -107,3 +107,25 @@ def test_fit_tells_what_was_learned(lorameta, tiny_bank, tmp_path):
     assert wrong.code == 2
     assert "euclid" in wrong.err
     assert [file.name for file in (bank / "operators").iterdir()] == ["neural-cosine.safetensors"]
+
+
+def test_the_transfer_operator_is_measured_on_the_tasks_rows(lorameta, tiny_bank, tiny_rows, tmp_path):
+    bank, tasks = tmp_path / "bank", tmp_path / "tasks"
+    shutil.copytree(tiny_bank, bank)
+    tasks.mkdir()
+    refused = lorameta("bank", "fit", bank, "--operator", "transfer")
+    assert refused.code == 2
+    assert "--tasks FOLDER" in refused.err
+    refused = lorameta("bank", "fit", bank, "--operator", "transfer", "--tasks", tasks)
+    assert refused.code == 2
+    assert "lacks the rows of 4 tasks: animal_sound.jsonl" in refused.err
+    for name in ("animal_sound", "thing_colour", "number_word", "opposite"):
+        rows = [{"input": f"Say {name} of {i}.", "output": f"word {i}"} for i in range(60)]
+        (tasks / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = lorameta("bank", "fit", bank, "--operator", "transfer", "--tasks", tasks)
+    assert done.code == 0, done.err
+    assert "12 held-out rows" not in done.err
+    assert "Worth most to the others" in done.out
+    explained = lorameta("explain", tiny_rows, "--bank", bank, "--operator", "transfer", "--json").json
+    assert "slope_on_distance" in explained["operator_details"]
+    assert lorameta("bank", "check", bank).code == 0

@@ -93,7 +93,7 @@ def test_lists_and_numpy_integers_are_welcome():
         ({"distances": [[1.0, 2.0]]}, "one axis"),
         ({"distances": [1.0, np.nan, np.inf]}, "must be finite; got nan at 1, inf at 2"),
         ({"operator": "magic"}, "unknown operator 'magic'; there are attentional, normalized, nearest, uniform"),
-        ({"operator": "neural"}, "'neural' needs more than distances: a network that was fitted to the bank"),
+        ({"operator": "neural"}, "'neural' needs more than distances: what was fitted to the bank"),
         ({"operator": "sparse"}, "'sparse' needs more than distances: the means of sentence embeddings"),
         ({"operator": "search"}, "'search' needs more than distances: labelled rows and the base model"),
         ({"temperature": -1}, "temperature"),

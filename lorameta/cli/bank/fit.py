@@ -1,19 +1,38 @@
-"""`lorameta bank fit`: the neural operator, fitted to a bank."""
+"""`lorameta bank fit`: the neural operator, or the transfer operator, fitted to a bank."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lorameta.cli import common
 from lorameta.cli.bank.shared import Name
 from lorameta.cli.progress import counting
-from lorameta.errors import UsageError
+from lorameta.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from lorameta.bank import AdapterBank
+
+
+class Fitted(str, Enum):
+    """The operators that are fitted."""
+
+    neural = "neural"
+    transfer = "transfer"
 
 
 def fit(
     bank: Name = common.DEFAULT_BANK,
+    operator: Annotated[Fitted, typer.Option("--operator", help="Which operator.")] = Fitted.neural,
+    tasks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="For transfer: the rows that the adapters were trained on, TASK.jsonl for each."
+        ),
+    ] = None,
     distance: Annotated[
         list[str] | None,
         typer.Option(
@@ -27,16 +46,24 @@ def fit(
     offline: common.Offline = False,
     debug: common.Debug = False,
 ) -> None:  # fmt: skip
-    """Fit the neural operator to a bank and keep it there, for `generate --operator neural`.
+    """Fit an operator to a bank and keep it there, for `generate --operator NAME`.
 
-    Each adapter is rebuilt from the others. The errors are relative and squared: 0 is the adapter itself, 1 is as far
-    from it as no update at all, so an operator that does not come below 1 has learned nothing of use.
+    Neural: each adapter is rebuilt from the others. The errors are relative and squared: 0 is the adapter itself, 1 is
+    as far from it as no update at all, so an operator that does not come below 1 has learned nothing of use.
+
+    Transfer: the base model is run over held-out rows of each task, forwards and once backwards, to measure what the
+    other adapters are worth to it. No step is taken.
     """
+    if (operator is Fitted.transfer) != (tasks is not None):
+        raise UsageError("--operator transfer needs --tasks FOLDER, and --tasks is for it alone")
     from lorameta.distance import DISTANCES
     from lorameta.mixing.neural_fit import FOLDS, bank_gram, fittable, save
     from lorameta.mixing.neural_fit import fit as fit_to
 
     opened = common.open_bank(bank)
+    if tasks is not None:
+        _fit_transfer(opened, tasks, as_json)
+        return
     names = list(dict.fromkeys(distance)) if distance else fittable(opened)
     if unknown := [name for name in names if name not in DISTANCES]:
         raise UsageError(f"unknown distance {', '.join(unknown)}; there are {', '.join(DISTANCES)}")
@@ -67,3 +94,24 @@ def fit(
         "\nMean relative squared error of an adapter rebuilt from the others; 1 is as bad as no update at all.\n"
         f"Held out: in {FOLDS} parts, each rebuilt from the others by an operator that was fitted to the others."
     )
+
+
+def _fit_transfer(bank: AdapterBank, tasks: Path, as_json: bool) -> None:
+    from lorameta.data import load_examples
+    from lorameta.data.split import split_examples
+    from lorameta.mixing.transfer_fit import ROWS, measure
+    from lorameta.operator.transfer_file import save
+
+    files = {name: tasks / f"{bank.records[name].task or name}.jsonl" for name in bank.ids}
+    if missing := [path.name for path in files.values() if not path.is_file()]:
+        raise DataError(f"{tasks} lacks the rows of {len(missing)} tasks: {', '.join(missing[:5])}")
+    rows = {name: split_examples(load_examples(path)).validation[:ROWS] for name, path in files.items()}
+    with counting("measuring", len(bank), "tasks") as progress:
+        worth = measure(bank, rows, progress=progress)
+    path = save(worth, bank, rows=ROWS)
+    if as_json:
+        common.print_json({"bank": bank.name, "rows": ROWS, "path": str(path), "total_seconds": common.elapsed()})
+        return
+    best = sorted(zip(worth.mean(axis=0), bank.ids, strict=True), reverse=True)[:5]
+    typer.echo(f"Measured on {ROWS} held-out rows of each of the {len(bank)} tasks; kept in {path}.")
+    typer.echo(f"Worth most to the others in the mean: {', '.join(name for _, name in best)}.")
