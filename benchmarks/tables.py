@@ -176,10 +176,30 @@ def step_table() -> list[str]:
     return table([f"a step of {step['tokens']} tokens, {step['parameters'] / 1e9:.1f} billion", "s", "GB"], rows)
 
 
+def fit_table() -> list[str]:
+    found = load("fit")
+    rows = ([name, f"{line['exact_match']:.3f}", f"{line['loss']:.2f}"] for name, line in found["mean"].items())
+    return table(
+        [f"readout on the base, {len(found['tasks'])} tasks, {found['rows']} rows", "exact match", "loss"], rows
+    )
+
+
+def transfer_table() -> list[str]:
+    found = load("transfer")
+    rows = []
+    for name, line in found["mixtures"].items():
+        difference = f"{line['loss_difference']:+.2f} ± {line['standard_error']:.2f}"
+        rows.append([name, f"{line['loss']:.2f}", difference, f"{line['exact_match']:.3f}"])
+    head = [f"weights without labels, {found['tasks']} tasks", "loss", "against normalized js, T = 1", "exact match"]
+    return table(head, rows)
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     "study-short": lambda: study_table("loo", SHORT) + study_figure(),
     "study-loo": lambda: study_table("loo"),
     "study-source": lambda: study_table("source"),
+    "fit": fit_table,
+    "transfer": transfer_table,
     "updates": updates_table,
     "outside": outside_table,
     "forecast": forecast_table,
