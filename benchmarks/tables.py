@@ -155,8 +155,28 @@ def distances_table() -> list[str]:
 
 def latency_table() -> list[str]:
     found = load("latency")["seconds"]
-    rows = ([f"`{name}`", f"{s['median']:.2f}", f"{s['max']:.2f}"] for name, s in found.items())
-    return table(["command, cold process", "median s", "slowest s"], rows)
+    columns = (("median", ".2f"), ("max", ".2f"), ("cpu", ".2f"), ("peak_mb", ".0f"))
+    rows = (
+        [f"`{name}`", *(f"{s[key]:{form}}" if key in s else "" for key, form in columns)] for name, s in found.items()
+    )
+    return table(["command, cold process", "median s", "slowest s", "CPU s", "peak MB"], rows)
+
+
+def runtimes_table() -> list[str]:
+    """Equal answers and the largest difference of a logit, an adapter a column."""
+    if not (RESULTS / "runtimes.json").is_file():
+        return ["Not measured."]
+    found = load("runtimes")["adapters"]
+    first = next(iter(found.values()))
+    rows = []
+    for name in first:
+        lines = [lines.get(name) for lines in found.values()]
+        rows.append([name, *(_same(line) for line in lines)])
+    return table(["against PEFT in float32: equal answers (logits)", *found], rows)
+
+
+def _same(line: dict[str, Any] | None) -> str:
+    return "" if line is None else f"{line['equal']}/{line['prompts']} ({line['largest_logit_difference']:.2g})"
 
 
 def refine_table(part: str) -> list[str]:
@@ -215,6 +235,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "scale-merge": lambda: table(scale_report.MERGE_HEAD, scale_report.merge_rows(load("scale")["results"]["BF16"])),
     "scale-count": lambda: table(scale_report.COUNT_HEAD, scale_report.count_rows(load("scale")["results"]["BF16"])),
     "latency": latency_table,
+    "runtimes": runtimes_table,
 }
 
 
