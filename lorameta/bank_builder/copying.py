@@ -9,12 +9,12 @@ import uuid
 from collections.abc import Container
 from pathlib import Path
 
-from lorameta.adapter import peft_format
+from lorameta.adapter import metadata, peft_format
 from lorameta.errors import LorametaError
 from lorameta.files.links import file_of, make_folder, reason
 
-#: What is taken from a PEFT directory: the card names the licence.
-FILES = (peft_format.CONFIG, peft_format.WEIGHTS, peft_format.CARD)
+#: What is taken from a PEFT directory: the card names the licence, lorameta.json the prompts.
+FILES = (peft_format.CONFIG, peft_format.WEIGHTS, peft_format.CARD, metadata.FILE)
 
 
 def copy_file(source: Path, target: Path, *, link: bool = False, reuse: bool = False) -> bool:

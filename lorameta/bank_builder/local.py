@@ -21,7 +21,7 @@ from lorameta.bank_builder.base import BankBase, find_base, stage
 from lorameta.bank_builder.import_adapters import ImportedAdapter, import_all
 from lorameta.bank_builder.match import Source, plan
 from lorameta.bank_builder.summarise import Summariser
-from lorameta.data import read_alike
+from lorameta.data import ReadOptions, read_alike
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files.links import link_in, user_path
 
@@ -71,9 +71,7 @@ def build(
     copy_base: bool = False,
     link: bool = False,
     skip_bad: bool = False,
-    input_column: str | None = None,
-    output_column: str | None = None,
-    encoding: str = "utf-8",
+    reading: ReadOptions | None = None,
     counting: Counting = lambda doing, total, unit: nullcontext(lambda count: None),
 ) -> Built:
     """Make a bank.
@@ -107,8 +105,8 @@ def build(
         Hard links instead of copies, where the file system can.
     skip_bad : bool
         Leave out what is refused, and say why in ``bank.json``, instead of stopping.
-    input_column, output_column, encoding
-        How datasets are read, see :func:`lorameta.data.load_examples`.
+    reading : ReadOptions, optional
+        How datasets are read.
     counting : callable
         For progress.
 
@@ -137,7 +135,7 @@ def build(
         return finished
     _refuse_foreign(root, found_base)
     parts = ("tokens", "sentence") if sentences else ("tokens",)
-    summariser = Summariser(found_base.tokenizer, parts, input_column, output_column, encoding)
+    summariser = Summariser(found_base.tokenizer, parts, reading or ReadOptions())
     if given is None:
         _ = summariser.tokenizer_hash  # so that a missing tokenizer or extra is found before the work
         _ = summariser.encoders()

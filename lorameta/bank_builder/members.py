@@ -23,6 +23,7 @@ from lorameta.errors import BankError, UsageError, violations
 from lorameta.files.links import user_path
 
 if TYPE_CHECKING:
+    from lorameta.data import ReadOptions, ReadReport
     from lorameta.encoder.summary import Summaries
 
 
@@ -36,9 +37,8 @@ def add(
     replacing: bool = False,
     link: bool = False,
     tokenizer: str | None = None,
-    input_column: str | None = None,
-    output_column: str | None = None,
-    encoding: str = "utf-8",
+    reading: ReadOptions | None = None,
+    reads: list[ReadReport] | None = None,
     **facts: Any,
 ) -> AdapterRecord:
     """Copy an adapter into a bank, with the summary of the rows it was trained on.
@@ -63,8 +63,10 @@ def add(
         Hard links instead of copies, where the file system can.
     tokenizer : str, optional
         Directory of the base's tokenizer, for a bank that carries none.
-    input_column, output_column, encoding
+    reading : ReadOptions, optional
         How the rows are read.
+    reads : list of ReadReport, optional
+        Gets what was made of their columns.
     **facts
         Further fields of the record: ``task``, ``family``, ``licence``, ``description``, ``source``, ``training``,
         ``scores``.
@@ -97,10 +99,10 @@ def add(
         mine = _pick(summary, name)
     else:
         folder = None if tokenizer is None else user_path(tokenizer)
-        summariser = Summariser.of(
-            bank, folder, input_column=input_column, output_column=output_column, encoding=encoding
-        )
+        summariser = Summariser.of(bank, folder, reading)
         mine = summariser.encode(name, user_path(data or ""))
+        if reads is not None:
+            reads += summariser.reads
     expected = bank.manifest.base.tokenizer_hash
     if expected and mine.tokenizer_hash not in (None, expected):
         raise BankError("the summary was made with another tokenizer than those of the bank; use the base's")

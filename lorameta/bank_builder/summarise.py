@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorameta.data.options import ReadOptions
 from lorameta.errors import LorametaError, UsageError
 from lorameta.files.atomic import sha256
 
@@ -28,8 +29,8 @@ class Summariser:
         Directory of the base's ``tokenizer.json``, for the part "tokens".
     parts : tuple of str
         Of "tokens" and "sentence".
-    input_column, output_column, encoding
-        How datasets are read, see :func:`lorameta.data.load_examples`.
+    reading : ReadOptions
+        How datasets are read.
     max_rows : int, optional
         Rows that the sentence encoder embeds at most.
     seed : int
@@ -40,22 +41,20 @@ class Summariser:
 
     tokenizer: Path | None
     parts: tuple[str, ...] = ("tokens",)
-    input_column: str | None = None
-    output_column: str | None = None
-    encoding: str = "utf-8"
+    reading: ReadOptions = field(default_factory=ReadOptions)
     max_rows: int | None = None
     seed: int = 0
     prompt_template: str = ""
     reads: list[ReadReport] = field(default_factory=list, compare=False)
 
     @classmethod
-    def of(cls, bank: AdapterBank, tokenizer: Path | None = None, **reading: Any) -> Summariser:
+    def of(cls, bank: AdapterBank, tokenizer: Path | None = None, reading: ReadOptions | None = None) -> Summariser:
         """One that makes summaries as those of a bank."""
         parts = tuple(part for part in ("tokens", "sentence") if bank.summaries.has(part))
         most = bank.manifest.encoders.get("sentence", {}).get("rows_at_most")
         most = most if isinstance(most, int) and most > 0 else None
         tokenizer = tokenizer or bank.tokenizer_path
-        return cls(tokenizer, parts, max_rows=most, prompt_template=bank.prompt_template, **reading)
+        return cls(tokenizer, parts, reading or ReadOptions(), max_rows=most, prompt_template=bank.prompt_template)
 
     @cached_property
     def tokens(self) -> TokenEncoder:
@@ -89,10 +88,8 @@ class Summariser:
         from lorameta.data import read_examples
         from lorameta.encoder import Summaries, merge
 
-        examples, report = read_examples(
-            dataset, input_column=input_column or self.input_column,
-            output_column=output_column or self.output_column, require_output=False, encoding=self.encoding,
-        )  # fmt: skip
+        reading = self.reading.of_columns(input_column, output_column)
+        examples, report = read_examples(dataset, require_output=False, **reading.as_dict())
         examples = rendered(self.prompt_template, examples)
         self.reads.append(report)
         found = [self.tokens.encode(examples)] if "tokens" in self.parts else []
@@ -111,7 +108,7 @@ class Summariser:
     def key(self, dataset: Path) -> str:
         """16 hexadecimal digits that change whenever the summary may: the file, or how it is summarised."""
         stat = dataset.stat()
-        facts = [str(dataset), stat.st_size, stat.st_mtime_ns, self.input_column, self.output_column, self.encoding]
+        facts = [str(dataset), stat.st_size, stat.st_mtime_ns, self.reading.as_dict()]
         facts += [self.tokenizer_hash, self.parts, self.seed, self.encoders(), self.prompt_template]
         return sha256(json.dumps(facts, sort_keys=True).encode())[:16]
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from lorameta.base_model.config import commit_of, libraries, load, read_config
 from lorameta.base_model.locate import local_base
+from lorameta.base_model.tokenizer_patterns import check_parts, check_patterns
 from lorameta.errors import BankError, UsageError
-from lorameta.files.links import user_path
+from lorameta.files.links import is_file, user_path
 
 #: Bases with fewer parameters are trained on in float32, larger ones in bfloat16.
 LARGE = 1_000_000_000
@@ -52,9 +53,12 @@ def load_tokenizer(base: str | PathLike[str], revision: str | None = None) -> An
         It has no character offsets or no end token.
     """
     name = str(base)
+    if is_file(file := user_path(local_base(base)) / "tokenizer.json"):
+        check_patterns(file)
     tokenizer = load("AutoTokenizer", base, revision)
     if not tokenizer.is_fast:
         raise UsageError(f"the tokenizer of {name} has no character offsets (it is not a fast tokenizer)")
+    check_parts(tokenizer.backend_tokenizer, name)
     if tokenizer.eos_token_id is None:
         raise UsageError(f"the tokenizer of {name} has no end-of-sequence token, so that no answer could end")
     if tokenizer.pad_token_id is None:

@@ -65,13 +65,6 @@ Distance = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the sample of embeddings, of search, and of the rows it draws.")]
-InputColumn = Annotated[
-    str | None, typer.Option("--input-column", metavar="NAME", help="The column that holds the prompt.")
-]
-OutputColumn = Annotated[
-    str | None, typer.Option("--output-column", metavar="NAME", help="The column that holds the answer.")
-]
-Encoding = Annotated[str, typer.Option(metavar="NAME", help="The text encoding of DATA.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines instead of text.")]
 Offline = Annotated[
     bool,

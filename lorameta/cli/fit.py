@@ -9,10 +9,13 @@ import typer
 
 from lorameta.cli import common, training
 from lorameta.cli.progress import counting, waiting
+from lorameta.cli.reading import with_reading
 from lorameta.errors import UsageError
 
 
+@with_reading
 def fit(
+    *,
     data: common.Data,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the adapter goes.", show_default=False)
@@ -52,9 +55,7 @@ def fit(
         typer.Option(metavar="SECONDS", help="About how long it may take; rows that do not fit in are left out."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of which rows are held out or left out.")] = 0,
-    input_column: common.InputColumn = None,
-    output_column: common.OutputColumn = None,
-    encoding: common.Encoding = "utf-8",
+    reading: Any = None,
     force: training.Force = False,
     as_json: common.AsJson = False,
     offline: common.Offline = False,
@@ -68,9 +69,7 @@ def fit(
     training.check_output(output, force, adapter)
     if base is None and adapter is None:
         raise UsageError("name the base model with --base, or an adapter to fit on top of with --adapter")
-    from lorameta.data import load_examples
-
-    examples = load_examples(data, input_column=input_column, output_column=output_column, encoding=encoding)
+    examples = reading.rows(data, labelled=True)
     with waiting("loading the base model"):
         from lorameta.adapter import Adapter
         from lorameta.base_model.load import load_base
@@ -88,7 +87,7 @@ def fit(
     if written:
         training.write(fitted, output)
     if as_json:
-        facts = {"data": str(data), "base_model": fitted.base_model, "adapter": str(output) if written else None}
+        facts = {**reading.facts(), "base_model": fitted.base_model, "adapter": str(output) if written else None}
         costs = {"total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()}
         common.print_json(facts | {"fit": report} | costs)
     else:

@@ -14,7 +14,7 @@ from lorameta.cli import common
 from lorameta.errors import UsageError
 
 if TYPE_CHECKING:
-    from lorameta.data import Example, HubDataset, ReadReport
+    from lorameta.data import Example, HubDataset, ReadOptions, ReadReport
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -88,6 +88,12 @@ class Reading:
         about = {"read": self.report.as_dict()}
         return about if only_read else {"data": self.report.source, **about}
 
+    def for_files(self) -> ReadOptions:
+        """Return the options, for functions that read files themselves."""
+        from lorameta.data import ReadOptions
+
+        return ReadOptions(**self.options)
+
     def flags(self) -> dict[str, Any]:
         """Return the options that were set, for :func:`lorameta.cli.common.flags`."""
         names = {"context_columns": "context_column", "ignore_columns": "ignore_column"}
@@ -97,19 +103,24 @@ class Reading:
         return own | {_HUB[name]: value for name, value in self.hub.items()}
 
 
-def with_reading(command: Command) -> Command:
+def with_file_reading(command: Command) -> Command:
+    """Like :func:`with_reading`, without the options on datasets of the Hub."""
+    return with_reading(command, tuple(option for option in _OPTIONS if option.name not in _HUB.values()))
+
+
+def with_reading(command: Command, options: Sequence[inspect.Parameter] = _OPTIONS) -> Command:
     """Give a command, in place of its parameter `reading`, the options that say how rows are read."""
 
     def called(**values: Any) -> None:
-        found = {option.name: values.pop(option.name) for option in _OPTIONS}
+        found = {option.name: values.pop(option.name) for option in options}
         several = {f"{name}s": tuple(found.pop(name) or ()) for name in ("context_column", "ignore_column")}
-        hub = {name: value for name, option in _HUB.items() if (value := found.pop(option)) is not None}
+        hub = {name: value for name, option in _HUB.items() if (value := found.pop(option, None)) is not None}
         command(reading=Reading(found | several, hub), **values)
 
     signature = inspect.signature(command, eval_str=True)
     parameters: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():
-        parameters += _OPTIONS if parameter.name == "reading" else [parameter]
+        parameters += options if parameter.name == "reading" else [parameter]
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

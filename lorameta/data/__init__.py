@@ -13,6 +13,7 @@ from lorameta.data.examples import (
     read_examples,
 )
 from lorameta.data.hub import HubDataset
+from lorameta.data.options import ReadOptions
 from lorameta.data.report import ReadReport, read_alike
 from lorameta.data.template import PromptTemplate
 
@@ -21,6 +22,7 @@ __all__ = [
     "Example",
     "HubDataset",
     "PromptTemplate",
+    "ReadOptions",
     "ReadReport",
     "dataset_name",
     "fingerprint",

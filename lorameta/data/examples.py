@@ -174,7 +174,7 @@ def read_examples(
     if not examples:
         raise DataError(f"{name} holds no rows: at least one is needed (a table has rows below its header). {ROW_HINT}")
     examples = _integers(examples, reader, notes)
-    report = replace(_report(name, examples, reader, [str(path) for path in files if len(files) > 1], notes), hub=hub)
+    report = replace(report_of(name, examples, reader, [str(path) for path in files if len(files) > 1], notes), hub=hub)
     few = _few(name, examples) if reader.seen else ()  # Examples were read, and warned of, before
     for message in (*_doubts(report, reader, problems), *few):
         warnings.warn(message, LorametaWarning, stacklevel=stacklevel)
@@ -233,9 +233,11 @@ def _integers(examples: list[Example], reader: RowReader, notes: list[str]) -> l
     return [Example(row.input, (row.outputs[0].removesuffix(".0"),)) if row.outputs else row for row in examples]
 
 
-def _report(
-    name: str, examples: Sequence[Example], reader: RowReader, files: Sequence[str], notes: list[str]
+def report_of(
+    name: str, examples: Sequence[Example], reader: RowReader, files: Sequence[str] = (), notes: Sequence[str] = ()
 ) -> ReadReport:
+    """Return what a reader made of the columns of the rows that it read."""
+    notes = list(notes)
     if reader.nul:
         notes.append(f"NUL characters were removed from {reader.nul} rows")
     used = {*reader.prompt, *reader.answer}

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lorameta.base_model.tokenizer_patterns import check_patterns
 from lorameta.encoder.counts import MAX_VOCABULARY
 from lorameta.encoder.summary import DatasetSummary
 from lorameta.encoder.texts import HasText, texts_of
@@ -100,6 +101,7 @@ class TokenEncoder:
         from tokenizers import Tokenizer
 
         self.path = tokenizer_file(tokenizer)
+        check_patterns(self.path)
         with self._guarded():
             self._tokenizer = Tokenizer.from_str(_bytes(self.path).decode("utf-8"))
         self._tokenizer.no_truncation()

@@ -23,6 +23,7 @@ from lorameta.bank_builder.hub.rows import MAX_ROWS, stream
 from lorameta.bank_builder.hub.state import State, States
 from lorameta.bank_builder.hub.tokenizer import find_tokenizer
 from lorameta.bank_builder.summarise import Summariser
+from lorameta.data import ReadOptions, read_alike
 from lorameta.errors import BankError, LorametaError, UsageError, violations
 from lorameta.files.links import remove_folder, user_path
 
@@ -95,8 +96,7 @@ def build(
     max_rows: int = MAX_ROWS,
     skip_bad: bool = False,
     jobs: int = JOBS,
-    input_column: str | None = None,
-    output_column: str | None = None,
+    reading: ReadOptions | None = None,
     counting: Counting = lambda doing, total, unit: nullcontext(lambda count: None),
 ) -> Indexed:
     """Make a bank of adapters that stay on the Hub until a mix needs them.
@@ -129,7 +129,7 @@ def build(
         Also leave out what could not be fetched for now, instead of stopping.
     jobs : int
         Adapters that are asked for at once.
-    input_column, output_column
+    reading : ReadOptions, optional
         Of datasets with other columns.
     counting : callable
         For progress.
@@ -161,8 +161,8 @@ def build(
         tokens = root / "tokenizer" if old else find_tokenizer(client, tokenizer or base, folder, revision)
         with_sentences = sentences if old is None else "sentence" in old.encoders
         parts = ("tokens", "sentence") if with_sentences else ("tokens",)
-        summariser = Summariser(tokens, parts, input_column, output_column)
-        key = [base, revision, summariser.tokenizer_hash, parts, input_column, output_column, max_rows]
+        summariser = Summariser(tokens, parts, reading or ReadOptions())
+        key = [base, revision, summariser.tokenizer_hash, parts, summariser.reading.as_dict(), max_rows]
         summariser.encoders()  # a missing extra shows before the work
         states = States(folder, key)
         work = _Work(client, states, record, summariser, max_rows)
@@ -178,7 +178,7 @@ def build(
         clear_work(root, "hub")
     taken = [state for id, state in found.items() if id not in left_out]
     renamed = {was: now for state in taken for was, now in state.renamed.items()}
-    notes = tuple(note for state in taken for note in state.notes)
+    notes = (*read_alike(summariser.reads), *(note for state in taken for note in state.notes))
     return Indexed(root, len(manifest.adapters), manifest.left_out, renamed, work.looked, work.encoded, notes)
 
 

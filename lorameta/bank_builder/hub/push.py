@@ -16,6 +16,7 @@ from lorameta.bank.hub.contents import FILES, FOLDERS, is_extra
 from lorameta.bank.locate import require_hub_id
 from lorameta.bank.manifest import MANIFEST
 from lorameta.bank.records import Manifest
+from lorameta.bank_builder import copying
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files import json_text
 from lorameta.files.links import file_of, opened, reason, user_path
@@ -86,7 +87,7 @@ def push_bank(bank: AdapterBank, repo: str, *, private: bool | None = None, clie
         names += filter(is_extra, found)
     for record in manifest.adapters:
         if not record.hub:
-            names += [f"{record.path}/{file}" for file in (peft_format.CONFIG, peft_format.WEIGHTS, peft_format.CARD)]
+            names += [f"{record.path}/{file}" for file in copying.FILES]
     files |= {name: _content(bank.path, name) for name in names if os.path.lexists(bank.path / name)}
     return _push(client or Client("pushing a bank"), repo, files, private, f"Bank {manifest.name}", own=_is_own)
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from lorameta.bank.hub.client import Client, Trouble, classify, refused
 from lorameta.bank.hub.presets import Member
 from lorameta.bank_builder.hub.adapters import licence_of
+from lorameta.data.examples import Example, report_of
+from lorameta.data.rows import Columns, RowReader
+from lorameta.data.values import RowError
 from lorameta.errors import DataError, LorametaError, MissingExtraError
 
 if TYPE_CHECKING:
     from lorameta.bank_builder.summarise import Summariser
-    from lorameta.data import Example
     from lorameta.encoder import Summaries
 
 #: Rows of a dataset that are read at most.
@@ -60,17 +62,17 @@ def stream(client: Client, member: Member, dataset: str, summariser: Summariser,
     info = client.dataset(dataset)
     renamed = info.id if info.id.lower() != dataset.lower() else ""
 
-    columns = {
-        "input_column": member.input_column or summariser.input_column,
-        "output_column": member.output_column or summariser.output_column,
-    }
-
+    how = summariser.reading.of_columns(member.input_column, member.output_column)
+    columns = Columns(how.input_column, how.output_column, how.context_columns, frozenset(how.ignore_columns))
     try:
-        rows, skipped, cut = client.ask(dataset, lambda: _read(_rows(info.id, info.sha, member), columns, max_rows))
+        rows, skipped, cut, reader = client.ask(
+            dataset, lambda: _read(_rows(info.id, info.sha, member), columns, max_rows)
+        )
         if not rows:
             raise DataError(f"its split {member.split!r} is empty")
         with _encoding:
-            found = summariser.encode(member.id, rows, **columns)
+            found = summariser.encode(member.id, rows)
+            summariser.reads[-1] = report_of(dataset, rows, reader)  # it saw examples, which have no columns
     except DataError as error:
         return Streamed(None, problems=[f"its dataset {dataset}: {error}"], renamed=renamed)
     notes = [f"{dataset} has more than {max_rows} rows; the first {max_rows} were read"] if cut else []
@@ -83,28 +85,26 @@ def stream(client: Client, member: Member, dataset: str, summariser: Summariser,
     return Streamed(found, facts, [], renamed, notes)
 
 
-def _read(
-    rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str | None], most: int
-) -> tuple[list[Example], int, bool]:
-    """The examples, how many rows are none, and whether there are more; DataError if too many are none."""
-    from lorameta.data import Example
-    from lorameta.data.rows import read_row
-    from lorameta.data.values import RowError
+def _read(rows: Iterable[Mapping[str, Any]], columns: Columns, most: int) -> tuple[list[Example], int, bool, RowReader]:
+    """The examples, how many rows are none, whether there are more, and what was made of the columns.
 
+    DataError if too many are none.
+    """
+    reader = RowReader(columns, require_output=False)
     good: list[Example] = []
     bad: list[str] = []
     for number, row in enumerate(rows, 1):
         if len(good) == most:
-            return good, len(bad), True
+            return good, len(bad), True, reader
         try:
-            good.append(Example(*read_row(row, columns["input_column"], columns["output_column"], False)))
+            good.append(Example(*reader.read(row)))
         except RowError as error:
             bad.append(f"row {number}: {error} {error.hint}".strip())
         if not good and len(bad) == 20:  # other columns: there is no use in reading on
             break
     if len(bad) > BAD_ROWS * (len(good) + len(bad)):
         raise DataError(f"{len(bad)} of its rows cannot be used; {bad[0]}")
-    return good, len(bad), False
+    return good, len(bad), False, reader
 
 
 def _rows(dataset: str, revision: str, member: Member) -> Iterator[Mapping[str, Any]]:

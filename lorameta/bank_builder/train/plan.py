@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lorameta.bank_builder.train.common_a import CommonA
 from lorameta.bank_builder.train.tasks import Task, reason
 from lorameta.bank_builder.train.worker import probe
-from lorameta.data import fingerprint
+from lorameta.data import fingerprint, read_alike
 from lorameta.errors import LorametaError, UsageError, violations
 from lorameta.files.atomic import sha256
 from lorameta.files.links import user_path
@@ -19,6 +19,7 @@ from lorameta.training import LoraTraining, Parts
 from lorameta.training.train import ENGINE
 
 if TYPE_CHECKING:
+    from lorameta.data import ReadReport
     from lorameta.encoder import DatasetSummary
 
 #: Bases with more parameters keep all cores busy by themselves; of smaller ones several are trained side by side.
@@ -50,6 +51,8 @@ class BankPlan:
         Where these two come from.
     settings : LoraTraining
         With the learning rate that is used.
+    read : tuple of str
+        What was made of the columns of the datasets, a line for all that were read alike.
     """
 
     tasks: int
@@ -63,6 +66,7 @@ class BankPlan:
     threads: int
     why: str
     settings: LoraTraining
+    read: tuple[str, ...] = ()
 
 
 @dataclass
@@ -84,6 +88,7 @@ class BankRun:
     failed: dict[str, str] = field(default_factory=dict)
     initial: CommonA | None = None
     prompt_template: str = ""
+    reads: list[ReadReport] = field(default_factory=list)
 
     def tokens(self, id: str) -> int:
         """Tokens of the rows that a task is trained on, prompt and answer."""
@@ -178,4 +183,5 @@ def make_plan(run: BankRun, workers: int, threads: int, why: str) -> BankPlan:
         threads=threads,
         why=why,
         settings=run.settings,
+        read=tuple(read_alike(run.reads)),
     )

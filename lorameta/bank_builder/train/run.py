@@ -31,6 +31,7 @@ from lorameta.bank_builder.train.store import TrainedAdapters
 from lorameta.bank_builder.train.tasks import find_tasks, read_rows, reason
 from lorameta.bank_builder.train.worker import Job, Outcome, train_task
 from lorameta.bank_builder.train.write import token_encoder, weak, write
+from lorameta.data import ReadOptions
 from lorameta.errors import LorametaError, UsageError
 from lorameta.files.links import user_path
 from lorameta.training import LoraTraining
@@ -107,9 +108,7 @@ def train_bank(
     force: bool = False,
     calibration: Sequence[str | PathLike[str]] = (),
     prompt_template: str = "",
-    input_column: str | None = None,
-    output_column: str | None = None,
-    encoding: str = "utf-8",
+    reading: ReadOptions | None = None,
     planned: Callable[[BankPlan], bool] | None = None,
     report: Callable[[BankProgress], object] | None = None,
 ) -> BankTraining | None:
@@ -155,8 +154,8 @@ def train_bank(
     prompt_template : str
         What stands around the input of a row, with ``{input}`` in it, or ``"chat"``, the base's chat template. The bank
         keeps it, and uses it wherever it meets rows. By default inputs are whole prompts.
-    input_column, output_column, encoding
-        See :func:`lorameta.load_examples`.
+    reading : ReadOptions, optional
+        How datasets are read.
     planned : callable, optional
         Is shown the plan before the work; the run ends there, and None is returned, if it answers False.
     report : callable, optional
@@ -202,10 +201,7 @@ def train_bank(
         encoder = token_encoder(run, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         for id, task in found.items():
             try:
-                parts = read_rows(
-                    task, prompt_template=run.prompt_template, input_column=input_column, output_column=output_column,
-                    encoding=encoding,
-                )  # fmt: skip
+                parts = read_rows(task, prompt_template=run.prompt_template, reading=reading, reads=run.reads)
                 run.parts[id], run.summaries[id] = parts, encoder.encode(parts.train)
             except LorametaError as error:
                 run.failed[id] = reason(error)

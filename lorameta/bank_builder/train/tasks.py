@@ -11,7 +11,7 @@ from typing import Any
 
 from lorameta.bank.records import unsafe_ids
 from lorameta.base_model.templates import rendered
-from lorameta.data import load_examples
+from lorameta.data import ReadOptions, ReadReport, read_examples
 from lorameta.data.files import FORMATS, format_of
 from lorameta.data.locate import stem_of
 from lorameta.data.split import Parts, split_examples
@@ -73,13 +73,15 @@ def find_tasks(folder: str | PathLike[str], index: str | PathLike[str] | None = 
 
 
 def read_rows(
-    task: Task, *, prompt_template: str = "", input_column: str | None = None, output_column: str | None = None,
-    encoding: str = "utf-8",
-) -> Parts:  # fmt: skip
-    """Return the rows of a task, as the bank's prompts, in their parts; DataError if they are too few or unreadable."""
-    examples = load_examples(
-        task.file, input_column=input_column, output_column=output_column, require_output=True, encoding=encoding
-    )
+    task: Task, *, prompt_template: str = "", reading: ReadOptions | None = None, reads: list[ReadReport] | None = None
+) -> Parts:
+    """Return the rows of a task, as the bank's prompts, in their parts; DataError if they are too few or unreadable.
+
+    `reads` gets what was made of their columns.
+    """
+    examples, report = read_examples(task.file, require_output=True, **(reading or ReadOptions()).as_dict())
+    if reads is not None:
+        reads.append(report)
     try:
         return split_examples(rendered(prompt_template, examples))
     except DataError as error:

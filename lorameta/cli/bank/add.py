@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lorameta.cli import common
 from lorameta.cli.progress import waiting
+from lorameta.cli.reading import with_file_reading
 
 
+@with_file_reading
 def add(
     bank: Annotated[str, typer.Argument(metavar="BANK", help="A bank's directory.")],
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A PEFT directory.")],
@@ -32,9 +34,7 @@ def add(
     tokenizer: Annotated[
         str | None, typer.Option(metavar="DIR", help="Of the base's tokenizer.json, if the bank carries none.")
     ] = None,
-    input_column: common.InputColumn = None,
-    output_column: common.OutputColumn = None,
-    encoding: common.Encoding = "utf-8",
+    reading: Any = None,
     as_json: common.AsJson = False,
     offline: common.Offline = False,
     debug: common.Debug = False,
@@ -45,12 +45,15 @@ def add(
     from lorameta.bank_builder.members import add as add_to
 
     opened = common.open_bank(bank)
+    reads: list[Any] = []
     with waiting("adding"):
         record = add_to(
             opened, adapter, data=data, summary=summary, id=id, replacing=replace, link=link, tokenizer=tokenizer,
-            input_column=input_column, output_column=output_column, encoding=encoding,
+            reading=reading.for_files(), reads=reads,
             task=task, family=family, licence=licence, description=description,
         )  # fmt: skip
+    for report in reads:
+        typer.echo(report.line(), err=True)
     now = AdapterBank.open(opened.path)
     stale = [one for one in fitted(now) if not one.valid]
     if as_json:
@@ -61,6 +64,7 @@ def add(
                 "path": record.path,
                 "sha256": record.sha256,
                 "adapters": len(now),
+                **({"read": reads[0].as_dict()} if reads else {}),
                 "invalid": [one.file for one in stale],
                 "total_seconds": common.elapsed(),
             }

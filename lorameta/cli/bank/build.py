@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lorameta.cli import common
 from lorameta.cli.progress import counting
+from lorameta.cli.reading import with_file_reading
 from lorameta.errors import UsageError
 
 
+@with_file_reading
 def build(
     out: Annotated[
         Path | None,
@@ -87,9 +89,7 @@ def build(
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Repositories that are asked for at once (default 4).")
     ] = None,
-    input_column: common.InputColumn = None,
-    output_column: common.OutputColumn = None,
-    encoding: common.Encoding = "utf-8",
+    reading: Any = None,
     as_json: common.AsJson = False,
     offline: common.Offline = False,
     debug: common.Debug = False,
@@ -115,7 +115,7 @@ def build(
 
         build_from_hub(
             out, hub, as_json=as_json, base=base or "", name=name, revision=revision, tokenizer=tokenizer,
-            sentences=with_sentences, skip_bad=skip_bad, input_column=input_column, output_column=output_column,
+            sentences=with_sentences, skip_bad=skip_bad, reading=reading.for_files(),
             **common.given(max_rows=max_rows, jobs=jobs),
         )  # fmt: skip
         return
@@ -128,7 +128,7 @@ def build(
     built = make(
         out, adapters, base=base, datasets=datasets, summaries=summaries, index=index, name=name, revision=revision,
         base_name=base_name, tokenizer=tokenizer, sentences=with_sentences, copy_base=copy_base, link=link,
-        skip_bad=skip_bad, input_column=input_column, output_column=output_column, encoding=encoding,
+        skip_bad=skip_bad, reading=reading.for_files(),
         counting=counting,
     )  # fmt: skip
     if as_json:

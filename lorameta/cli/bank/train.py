@@ -12,6 +12,7 @@ import typer
 
 from lorameta.cli import common
 from lorameta.cli.options import options_of
+from lorameta.cli.reading import with_file_reading
 from lorameta.training.settings import LoraTraining
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @options_of(LoraTraining, "settings", dtype="bfloat16")
+@with_file_reading
 def train(
     *,
     tasks: Annotated[
@@ -81,9 +83,7 @@ def train(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the bank; its directory's by default.")] = None,
-    input_column: common.InputColumn = None,
-    output_column: common.OutputColumn = None,
-    encoding: common.Encoding = "utf-8",
+    reading: Any = None,
     force: Annotated[
         bool, typer.Option("--force", help="Train anew what DIR holds of another base or other settings.")
     ] = False,
@@ -111,7 +111,7 @@ def train(
             tasks, base, output, settings=settings, revision=revision, name=name, index=tasks_index, jobs=jobs,
             threads=threads, dask=dask, keep_all=keep_all, sentences=with_sentences,
             score_rows=score_rows, force=force, calibration=calibration or (), prompt_template=prompt_template,
-            input_column=input_column, output_column=output_column, encoding=encoding, planned=planned, report=report,
+            reading=reading.for_files(), planned=planned, report=report,
         )  # fmt: skip
     if as_json:
         common.print_json(_as_dict(plans[0], made))
@@ -163,6 +163,7 @@ def _plan(plan: BankPlan) -> str:
         lines.append(f"{plan.workers} at once with {plan.threads} thread{'s' * (plan.threads > 1)} each: {plan.why}.")
     else:
         lines.append("There is nothing left to train.")
+    lines += plan.read
     lines += [f"cannot be used: {name}: {why}" for name, why in sorted(plan.unusable.items())]
     return "\n".join(lines)
 
