@@ -213,7 +213,8 @@ def check_fit(
 
 def tied(module: str, config: Mapping[str, Any]) -> bool:
     """Whether a layer of the base is the embedding over again."""
-    return module == "lm_head" and bool(config.get("tie_word_embeddings"))
+    by_default = str(config.get("model_type")) in TRANSPOSED  # the configuration of GPT-2 does not say it
+    return module == "lm_head" and bool(config.get("tie_word_embeddings", by_default))
 
 
 def _called(adapter: Adapter) -> str:

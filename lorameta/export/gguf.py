@@ -43,10 +43,10 @@ ARCHITECTURES: dict[str, tuple[str, bool]] = {
     "Olmo2ForCausalLM": ("olmo2", False),
     "StableLmForCausalLM": ("stablelm", False),
     "Starcoder2ForCausalLM": ("starcoder2", False),
+    "GPT2LMHeadModel": ("gpt2", False),  # a GGUF, like PEFT, does not hold its layers transposed
 }
-
 #: Layers whose input is the hidden state: a check where the base's weights are not at hand.
-ON_THE_STREAM = tuple(f".{name}_proj" for name in ("q", "k", "v", "qkv", "gate", "up", "gate_up"))
+ON_THE_STREAM = (*(f".{name}_proj" for name in ("q", "k", "v", "qkv", "gate", "up", "gate_up")), ".c_attn", ".c_fc")
 
 #: `dtype` -> the safetensors code of it, which `lorameta.files.tensors` rounds to.
 DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
@@ -206,8 +206,10 @@ def _architecture(config: Mapping[str, Any], directory: Path) -> tuple[str, bool
 def _names(gguf: Any, adapter: Adapter, config: Mapping[str, Any], architecture: str, permuted: bool) -> dict[str, str]:
     """llama.cpp's tensor of every layer; those without one are refused together."""
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
-    known = gguf.get_tensor_name_map(kinds[architecture], int(config.get("num_hidden_layers") or 0))
-    hidden = config.get("hidden_size")
+    known = gguf.get_tensor_name_map(
+        kinds[architecture], int(config.get("num_hidden_layers") or config.get("n_layer") or 0)
+    )
+    hidden = config.get("hidden_size") or config.get("n_embd")
     names: dict[str, str] = {}
     owners: dict[str, str] = {}
     problems: list[str] = []

@@ -185,14 +185,14 @@ def test_memory_does_not_grow_with_the_bank(tmp_path):
         bank = AdapterBank.open(root)
         _ = bank.summaries
         tracemalloc.start()
-        assert check_bank(bank, workers=2).ok
+        assert check_bank(bank, workers=1).ok
         size = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return size
 
     small, large = peak(4), peak(24)
     adapter = 8 * 2 * 16 * 256 * 4
-    assert large - small < 8 * adapter  # of 20 more; how many are in work at once is up to the scheduler
+    assert large - small < 2 * adapter  # of 20 more; one worker, since the scheduler decides what several hold at once
 
 
 # Tokenizers
