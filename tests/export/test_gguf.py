@@ -55,7 +55,8 @@ def interleaved(weight: np.ndarray, n_head: int) -> np.ndarray:
 
 
 def test_every_known_architecture_was_recorded():
-    assert set(json.loads(RECORD.read_text())) == set(CONFIGS) == set(gguf_export.ARCHITECTURES)
+    elsewhere = {"GPT2LMHeadModel"}  # test_conv1d.py, where llama.cpp itself runs it
+    assert set(json.loads(RECORD.read_text())) == set(CONFIGS) == set(gguf_export.ARCHITECTURES) - elsewhere
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)

@@ -25,7 +25,7 @@ from lorameta.bank.locate import locate
 from lorameta.bank.manifest import inside, parse_manifest
 from lorameta.bank.records import unsafe_ids, unsafe_path
 from lorameta.bank.sharding.shard import Shard
-from lorameta.data import load_examples
+from lorameta.data import Example, load_examples
 from lorameta.encoder.summary import Summaries
 from lorameta.encoder.tokens import TokenEncoder, tokenizer_hash
 from lorameta.errors import printable
@@ -33,6 +33,9 @@ from lorameta.files import json_text, tensors
 from lorameta.files.links import user_path
 from lorameta.files.tensor_file import TensorFile
 from lorameta.mixing.forecast import Record
+from lorameta.operator import neural_file
+from lorameta.operator.network import shapes
+from lorameta.operator.neural import NeuralOperator
 from tests.fuzz.mutate import NASTY, damaged, structure, text
 
 Look = Callable[[random.Random], object]
@@ -47,6 +50,29 @@ CHAT = [{"messages": [{"role": "user", "content": "dog"}, {"role": "assistant", 
 #: What a caller in Python may have put into a row.
 OBJECTS = (1j, b"x", float("nan"), object(), {1, 2}, range(3), int, print, Decimal("sNaN"), datetime.date(9999, 1, 1))
 ENCODINGS = ("utf-8",) * 20 + ("utf-8-sig", "utf-16", "latin-1", "idna", "punycode", "cp037", "shift-jis", "no-such")
+#: Of which the expressions of a tokenizer are put together.
+PIECES = (
+    "a",
+    "[a-z]",
+    r"\p{L}",
+    "(",
+    "(?:",
+    "(?=",
+    "(?i:",
+    ")",
+    "|",
+    "*",
+    "+",
+    "?",
+    "{1,3}",
+    "{2,}",
+    "++",
+    "!",
+    "[^\\s",
+    "]",
+    "^",
+    "$",
+)
 
 
 class Kinds:
@@ -65,6 +91,7 @@ class Kinds:
         self.summaries = (self.bank / self.manifest["summaries"]["file"]).read_bytes()
         self.tokenizer = _small(json.loads((self.bank / "base" / "tokenizer.json").read_bytes()))
         self.shard = self._shard()
+        self.operator = self._operator()
         self.tables = self._tables()
         self.loo = {
             "format": 1, "bank": self.opened.content_hash, "settings": {"distance": "js"},
@@ -85,14 +112,15 @@ class Kinds:
         name, data = rng.choice(self.tables)
         path = self._write(name, damaged(rng, data))
         encoding = rng.choice(ENCODINGS)
-        return load_examples(path, encoding=encoding, require_output=rng.random() < 0.5)
+        how = {"delimiter": rng.choice((",", "tab", "|", "", "ab")), "quoting": rng.choice(("minimal", "none", "x"))}
+        return load_examples(
+            path, encoding=encoding, require_output=rng.random() < 0.5, **(how if rng.random() < 0.2 else {})
+        )
 
     def row_objects(self, rng: random.Random) -> object:
         rows: Any = structure(rng, rng.choice((ROWS, CHAT)))
         if rng.random() < 0.3 and isinstance(rows, list) and rows and isinstance(rows[0], dict) and rows[0]:
-            rows[0][rng.choice(list(rows[0]))] = rng.choice(
-                (1j, b"x", float("nan"), object(), {1, 2}, range(3), int, print)
-            )
+            rows[0][rng.choice(list(rows[0]))] = rng.choice(OBJECTS)
         return load_examples(rows, require_output=rng.random() < 0.5)
 
     def manifest_file(self, rng: random.Random) -> object:
@@ -135,13 +163,22 @@ class Kinds:
             return shard.ids
 
     def records(self, rng: random.Random) -> object:
-        which = rng.randrange(4)
+        which = rng.randrange(6)
         if which == 0:
             return Record.load(self._write("leave_one_out.json", text(rng, self.loo)))
         if which == 1:
             path = self._write("tokenizer.json", text(rng, self.tokenizer))
             tokenizer_hash(path)
             return TokenEncoder(path).vocabulary_size
+        if which == 4:
+            path = self.bank / "operators" / "neural-js.safetensors"
+            path.write_bytes(damaged(rng, self.operator))
+            return neural_file.load(self.opened, "js").operator.weights(np.arange(len(self.opened), dtype=float))
+        if which == 5:
+            pattern = "".join(rng.choice(PIECES) for _ in range(rng.randrange(1, 12)))
+            value = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+            path = self._write("tokenizer.json", json.dumps(self.tokenizer | {"pre_tokenizer": value}).encode())
+            return TokenEncoder(path).encode([Example("aaaaaaaaaaaaaaaaaaaaaaaaaa 12345, b! " * 3, ())])
         if which == 2:
             (self.bank / ".lorameta").mkdir(exist_ok=True)
             (self.bank / ".lorameta" / "retired.json").write_bytes(
@@ -179,6 +216,12 @@ class Kinds:
         copy = Path(shutil.copytree(self.bank, self.folder / "stacked"))
         stack(copy)
         return next((copy / "shards").iterdir()).read_bytes()
+
+    def _operator(self) -> bytes:
+        parameters = {name: np.ones(shape) for name, shape in shapes(2).items()}
+        operator = NeuralOperator(parameters, {"own": 0.5})
+        fit = neural_file.Fit(operator, "js", self.opened.content_hash, len(self.opened), {"own": 0.5}, "1")
+        return neural_file.save(fit, self.opened).read_bytes()
 
     def _tables(self) -> list[tuple[str, bytes]]:
         import csv
