@@ -183,7 +183,9 @@ class RowReader:
                 return name
         for name in plan.inputs:
             raise RowError(f"`{name}` is {kind(plain(row[name]))}; a prompt is needed")
-        raise RowError(self._absent(row, "no input column", (*INPUTS, *INPUT_LIKE), "--input-column"), ROW_HINT)
+        other = "--output-column" if self.columns.output is None and not plan.outputs else None
+        what = self._absent(row, "no input column", (*INPUTS, *INPUT_LIKE), "--input-column", other=other)
+        raise RowError(what, ROW_HINT)
 
     def _output_name(self, row: Mapping[str, Any], plan: Plan, name: str) -> str | None:
         mapped = self.columns.output
@@ -302,7 +304,13 @@ class RowReader:
         return (answer,) if answer else ()
 
     def _absent(
-        self, row: Mapping[str, Any], what: str, wanted: Sequence[str], option: str, used: str | None = None
+        self,
+        row: Mapping[str, Any],
+        what: str,
+        wanted: Sequence[str],
+        option: str,
+        used: str | None = None,
+        other: str | None = None,
     ) -> str:
         columns = self.schema if self.schema is not None else tuple(map(str, row))
-        return absence(columns, what, tuple(wanted), option, used)
+        return absence(columns, what, tuple(wanted), option, used, other)

@@ -142,12 +142,24 @@ def names(columns: Iterable[object]) -> str:
 
 
 @functools.lru_cache(maxsize=64)  # a file in which every row lacks the same column asks the same each time
-def absence(columns: tuple[str, ...], what: str, wanted: Sequence[str], option: str, used: str | None = None) -> str:
-    """Say what is missing, the columns that are there, and the one that was probably meant (not the one in use)."""
+def absence(
+    columns: tuple[str, ...],
+    what: str,
+    wanted: Sequence[str],
+    option: str,
+    used: str | None = None,
+    other: str | None = None,
+) -> str:
+    """Say what is missing, the columns that are there, and the one that was probably meant (not the one in use).
+
+    Of two columns, the one that is left over goes with the option `other`, if there is one.
+    """
     lowered = {column.strip().lower(): column for column in columns[:1000] if column != used}
     nearest = next((lowered[name.lower()] for name in wanted if name.lower() in lowered), None)
     if nearest is None:
         close = (difflib.get_close_matches(name.lower(), lowered, 1, 0.7) for name in wanted)
         nearest = next((lowered[match[0]] for match in close if match), None)
-    advice = f"; did you mean {option} {nearest!r}?" if nearest is not None else ""
+    rest = [column for column in columns if column != nearest] if other and len(columns) == 2 else []
+    more = f" {other} {rest[0]!r}" if rest else ""
+    advice = f"; did you mean {option} {nearest!r}{more}?" if nearest is not None else ""
     return f"{what}; columns here: {names(columns)}{advice}"

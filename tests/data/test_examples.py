@@ -280,7 +280,7 @@ class TestBadRows:
             ({"Input": "a", "output": "b"}, "no input column; columns here: Input, output; .*--input-column 'Input'"),
             (
                 {"utterance": "a", "intent": "b"},
-                "columns here: utterance, intent; did you mean --input-col.*'utterance'",
+                "intent; did you mean --input-col.*'utterance' --output-column 'intent'\\?",
             ),
             ({"text": "a", "intent": "b"}, "`text` alone .* did you mean --output-column 'intent'"),
             ({"x": 1, "y": 2}, "columns here: x, y$"),
