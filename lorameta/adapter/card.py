@@ -45,7 +45,8 @@ def card(adapter: Adapter, *, run: Mapping[str, str] | None = None) -> str:
     lines += [f"For the base model {markdown(base)}{revision}: {size}.", ""]
     lines += _rows(adapter)
     if adapter.weights:
-        lines += [*_made(adapter), *_sources(adapter), *_licences(adapter)]
+        lines += _made(adapter)
+    lines += [*_sources(adapter), *_licences(adapter)]
     if "fit" in adapter.report:
         lines += fitted(adapter.report["fit"])
     if "refinement" in adapter.report:
@@ -175,9 +176,16 @@ def _absent(absent: Mapping[str, list[str]]) -> Iterator[str]:
         yield f"  - and {len(absent) - NAMED} adapters more"
 
 
+def _parts(adapter: Adapter) -> dict[str, float | None]:
+    """The adapters in a mixture with their weights; of one that was read back, names alone are known."""
+    return {**adapter.weights} or dict.fromkeys(adapter.report.get("sources", {}))
+
+
 def _sources(adapter: Adapter) -> list[str]:
     sources, distances = adapter.report.get("sources", {}), adapter.report.get("distances", {})
-    ranked = sorted(adapter.weights.items(), key=lambda item: (-abs(item[1]), item[0]))
+    ranked = sorted(_parts(adapter).items(), key=lambda item: (-abs(item[1] or 0.0), item[0]))
+    if not ranked:
+        return []
     lines = ["## What it was mixed from", ""]
     lines += ["| adapter | weight | distance | source of its rows | licence |", "|---|---:|---:|---|---|"]
     for name, weight in ranked[:SHOWN]:
@@ -190,11 +198,11 @@ def _sources(adapter: Adapter) -> list[str]:
         if hub.get("licence") and hub["licence"] != licence:
             licence = f"rows: {licence or 'none said'}; adapter: {hub['licence']}"
         shown = f"{name} ({hub['repo']})" if hub.get("repo") else name
-        cells = [shown, f"{weight:.6f}", distance, place, licence]
+        cells = [shown, "" if weight is None else f"{weight:.6f}", distance, place, licence]
         lines.append("| " + " | ".join(markdown(cell) for cell in cells) + " |")
     if len(ranked) > SHOWN:
-        rest = sum(weight for _, weight in ranked[SHOWN:])
-        lines.append(f"\nand {len(ranked) - SHOWN} more with a weight of {rest:.6f} in all.")
+        rest = f" with a weight of {sum(weight or 0.0 for _, weight in ranked[SHOWN:]):.6f} in all"
+        lines.append(f"\nand {len(ranked) - SHOWN} more{rest if adapter.weights else ''}.")
     return [*lines, ""]
 
 
@@ -205,16 +213,17 @@ def _licences(adapter: Adapter) -> list[str]:
         return []
     parts: dict[str, list[str]] = {}
     found: dict[str, licences.Licence] = {}
-    for name in adapter.weights:
+    mixed = _parts(adapter)
+    for name in mixed:
         for licence in licences.of_source(sources.get(name, {})):
             found[licence.id] = licence
             parts.setdefault(licence.id, []).append(name)
     lines = ["## Licences", "", "What the sources ask for, and may ask for of what derives from them:", ""]
     for key in sorted(found):
         names = parts[key]
-        weight = sum(adapter.weights[name] for name in names)
+        weight = f", weight {sum(mixed[name] or 0.0 for name in names):.4f}" if adapter.weights else ""
         count = f"{len(names)} adapter{'s' * (len(names) > 1)}"
-        lines.append(f"- {markdown(found[key].obligation().removesuffix('.'))} ({count}, weight {weight:.4f})")
+        lines.append(f"- {markdown(found[key].obligation().removesuffix('.'))} ({count}{weight})")
     lines.append("")
     against = licences.conflicts(found.values())
     if against:

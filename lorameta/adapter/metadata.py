@@ -12,8 +12,10 @@ from lorameta.files import json_text
 
 FILE = "lorameta.json"
 FORMAT = 1
-#: Bytes of a file that is read; a prompt template is a few hundred.
+#: Bytes of a file that is read. A prompt template is a few hundred, what is said of a source about two hundred.
 LARGEST = 1 << 20
+#: What is kept of a source: its rows, their licence, and those of an adapter that came from the Hub.
+SOURCE = ("task", "licence", "source", "hub")
 
 
 def metadata_bytes(report: Mapping[str, Any]) -> bytes | None:
@@ -22,9 +24,13 @@ def metadata_bytes(report: Mapping[str, Any]) -> bytes | None:
     content = {"format": FORMAT, **({} if template is None else {"prompt": template.as_dict()})}
     if isinstance(text := report.get("prompt_template"), str) and text:
         content["prompt_template"] = text
+    if sources := _sources(report.get("sources")):
+        # Whoever trains the adapter further makes a work that derives from the same sources.
+        content["sources"] = sources
     if len(content) == 1:
         return None
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    data = (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    return data if len(data) <= LARGEST else metadata_bytes({**report, "sources": None})
 
 
 def read_metadata(directory: Path) -> dict[str, Any]:
@@ -42,4 +48,23 @@ def read_metadata(directory: Path) -> dict[str, Any]:
     found: dict[str, Any] = {} if template is None else {"prompt": template.as_dict()}
     if isinstance(text := content.get("prompt_template"), str) and text.count("{input}") == 1:
         found["prompt_template"] = text
+    if sources := _sources(content.get("sources")):
+        found["sources"] = sources
     return found
+
+
+def _sources(given: object) -> dict[str, Any]:
+    """The sources of a mixture with what is kept of each; what is not of the right shape is left out."""
+    if not isinstance(given, dict):
+        return {}
+    return {
+        str(name): {key: value for key in SOURCE if _plain(value := source.get(key))}
+        for name, source in given.items()
+        if isinstance(source, dict)
+    }
+
+
+def _plain(value: object) -> bool:
+    """Whether this is a text, or texts by name."""
+    inside = value.values() if isinstance(value, dict) else [value]
+    return bool(value) and all(isinstance(one, str) for one in inside)
