@@ -11,7 +11,7 @@ from lorameta.combiner.stack import stack
 
 
 def concat(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int) -> tuple[LoraPair, float]:
-    """Lay the factors side by side: Σ w_i s_i B_i A_i = [B_1 … B_k] [w_1 s_1 A_1; …; w_k s_k A_k], exactly.
+    """Lay the factors side by side: Σ w_i s_i B_i A_i = (B_1 … B_k)(w_1 s_1 A_1; …; w_k s_k A_k), exactly.
 
     Parameters
     ----------
