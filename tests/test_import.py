@@ -9,7 +9,7 @@ import lorameta
 
 HEAVY = (
     "torch", "transformers", "peft", "sentence_transformers", "datasets", "sklearn", "matplotlib", "pyarrow", "pandas",
-    "scipy", "tokenizers", "huggingface_hub", "rich", "cma", "ot",
+    "scipy", "tokenizers", "huggingface_hub", "rich", "cma", "ot", "gradio", "uvicorn", "starlette", "gguf",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_public_names_bring_nothing_heavy():
 def test_help_imports_neither_numpy_nor_anything_heavy():
     modules = imported(
         "from lorameta.cli import app\n"
-        "verbs = 'generate explain evaluate refine finetune export push doctor bank'.split()\n"
+        "verbs = 'generate explain ask evaluate refine fit finetune export ui push doctor bank'.split()\n"
         "more = 'info list check fit build add remove stack train pull push'.split()\n"
         "for words in ([], *([verb] for verb in verbs), *(['bank', verb] for verb in more)):\n"
         "    app([*words, '--help'], standalone_mode=False)\n"

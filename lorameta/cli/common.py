@@ -132,12 +132,9 @@ def elapsed() -> float:
 
 def peak_memory() -> int | None:
     """Largest resident memory of this process in MB; None where the system does not tell (Windows)."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(size / 1e6 if sys.platform == "darwin" else size * 1024 / 1e6)
+    from lorameta.machine.peak import peak_memory as peak
+
+    return peak()
 
 
 def quoted(value: object) -> str:

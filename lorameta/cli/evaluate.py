@@ -91,6 +91,7 @@ def evaluate(
         "rows": len(chosen),
         "scores": {name: score.as_dict() for name, score in scores.items()},
         **notes,
+        **_sources(candidates),
         "confusion": {name: found for name, found in confusion.items() if found},
         "answers": rows,
         "total_seconds": common.elapsed(),
@@ -118,6 +119,15 @@ def evaluate(
         typer.echo(f"nearest adapter: {notes['nearest']}, the one nearest to these {len(examples)} rows")
     typer.echo(f"Time {common.elapsed():.1f} s, peak memory {common.peak_memory()} MB")
     html.written(html_file)
+
+
+def _sources(candidates: Mapping[str, Adapter | None]) -> dict[str, Any]:
+    """What the adapters derive from, where they say it."""
+    found: dict[str, Any] = {}
+    for name in _shown(candidates)[1:]:
+        adapter = candidates[name]
+        found.update(adapter.report.get("sources", {}) if adapter is not None else {})
+    return {"sources": found} if found else {}
 
 
 def _shown(candidates: Mapping[str, Adapter | None]) -> list[str]:

@@ -109,10 +109,10 @@ def export(
             }
         )
         return
-    _print(done)
+    _print(done, adapter)
 
 
-def _print(done: Exported) -> None:
+def _print(done: Exported, adapter: Path) -> None:
     from lorameta.report.mixture import aligned
 
     lost = f"{done.rounding:.2%} of the update" if done.rounding >= 1e-4 else f"{done.rounding:.0e} of the update"
@@ -133,7 +133,6 @@ def _print(done: Exported) -> None:
             "\nThe adapter's numbers are small beside the base's, so that rounding takes a part of them away. "
             "--dtype f16 keeps more\nin the same space, --dtype f32 all of it; a GGUF adapter leaves the base alone."
         )
-    place = common.quoted(done.path)
     if done.format == "gguf":
         model = done.details["model"]
         if model is not None:
@@ -141,16 +140,10 @@ def _print(done: Exported) -> None:
                 "\nThe adapter changes the head, which the base ties to its embedding: llama.cpp has no tensor to add "
                 f"that to.\nSo {model} was written as well: the base with a head of its own, to be used in its place."
             )
-        file, alone = model or "BASE.gguf", model == str(done.path)
-        lora, argument = ("", "") if alone else (f" --lora {place}", f", lora_path={str(done.path)!r}")
-        typer.echo(
-            f"""
-Run it with llama.cpp{"" if alone else ", beside the GGUF of the base"}:
-    llama-cli -m {common.quoted(file)}{lora} -p "PROMPT"
-or in Python (pip install llama-cpp-python):
-    from llama_cpp import Llama
-    model = Llama({file!r}{argument})"""
-        )
+        from lorameta.adapter.metadata import read_metadata
+        from lorameta.export.run_it import llama_cpp
+
+        typer.echo(f"\n{llama_cpp(done, read_metadata(adapter))}")
     elif done.format == "ollama":
         typer.echo(
             f"""

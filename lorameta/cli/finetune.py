@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -63,6 +64,7 @@ def finetune(
             as_json=as_json,
             facts=facts,
             verb="finetune",
+            side_by_side=partial(html.side_by_side, examples=rows, base=base, revision=revision),
             html_file=html_file,
             meter=meter,
             options=common.flags(base=base, **reading.flags()),

@@ -11,7 +11,6 @@ import typer
 
 from lorameta.cli import common, html, operators, training
 from lorameta.cli.options import options_of
-from lorameta.cli.progress import waiting
 from lorameta.cli.reading import with_reading
 from lorameta.errors import LorametaWarning
 from lorameta.training.options import RefineSettings
@@ -92,10 +91,10 @@ def generate(
         warnings.warn(f"licences: {sentence}", LorametaWarning, stacklevel=1)
     report = {**reading.facts(), "adapter": str(output), "base_model": adapter.base_model, **adapter.report}
     if html_file is not None:
-        with waiting("asking the base and the adapter"):
-            from lorameta.report.html.bank_map import bank_map
+        from lorameta.report.html.bank_map import bank_map
 
-            report |= {"map": bank_map(report, opened), **html.side_by_side(adapter, opened, rows)}
+        report |= {"map": bank_map(report, opened)}
+        report |= html.side_by_side(adapter, rows, base=opened.base_model, revision=opened.base_revision)
     report |= {"total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()}
     report = html.write("generate", html_file, report, meter)
     if as_json:

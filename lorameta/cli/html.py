@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorameta.errors import LorametaError, UsageError
+from lorameta.cli.progress import waiting
+from lorameta.errors import UsageError
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
-    from lorameta.bank import AdapterBank
+    from lorameta.ask import Answerer
     from lorameta.data import Example
     from lorameta.machine.energy import EnergyMeter
 
@@ -20,9 +21,6 @@ File = Annotated[
     Path | None,
     typer.Option("--html", metavar="FILE", help="Write a report as one page: no script, nothing from the network."),
 ]
-#: Rows whose answers are shown in the report of a generated adapter.
-ASKED = 6
-LONGEST_ANSWER = 48
 
 
 def start(file: Path | None) -> EnergyMeter | None:
@@ -56,29 +54,16 @@ def written(file: Path | None) -> None:
         typer.echo(f"Report {file}")
 
 
-def side_by_side(adapter: Adapter, bank: AdapterBank, examples: Sequence[Example]) -> dict[str, Any]:
+def side_by_side(
+    adapter: Adapter, examples: Sequence[Example], *, base: str | None = None, revision: str | None = None
+) -> dict[str, Any]:
     """What base and adapter answer to a few of the rows; why not, where the base cannot be run."""
-    try:
+    from lorameta.report.side_by_side import side_by_side as ask
+
+    def answerer() -> Answerer:
         from lorameta.ask import Answerer
 
-        examples = bank.prompts(examples)
-        model = Answerer(adapter, base=bank.base_model, revision=bank.base_revision)
-        step = max(1, len(examples) // ASKED)
-        rows = [_asked(model, example) for example in examples[::step][:ASKED]]
-    except LorametaError as error:
-        return {"no_answers": f"No answers are shown, as the base model cannot be run here: {error}"}
-    note = "Rows that the adapter was made from; how good it is, only other rows can tell (lorameta evaluate)."
-    return {"answers": rows, "answers_note": note}
+        return Answerer(adapter, base=base, revision=revision)
 
-
-def _asked(model: Any, example: Any) -> dict[str, Any]:
-    said = {
-        name: model.answer(example.input, with_adapter=active, max_new_tokens=LONGEST_ANSWER, raw=True)
-        for name, active in (("base", False), ("adapter", True))
-    }
-    wanted = [output.strip() for output in example.outputs]
-    models = {
-        name: {"answer": answer, "exact_match": float(answer in wanted) if wanted else None}
-        for name, answer in said.items()
-    }
-    return {"prompt": example.input, "references": list(example.outputs), "models": models}
+    with waiting("asking the base and the adapter"):
+        return ask(answerer, examples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,6 +70,7 @@ def refine(
             as_json=as_json,
             facts=facts,
             verb="refine",
+            side_by_side=partial(html.side_by_side, examples=rows, base=base),
             html_file=html_file,
             meter=meter,
             options=common.flags(base=base or start.base_model, **reading.flags()),

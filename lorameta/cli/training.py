@@ -78,6 +78,7 @@ def carry_out(
     facts: dict[str, Any],
     options: str = "",
     verb: str,
+    side_by_side: Callable[[Adapter], dict[str, Any]],
     html_file: Path | None = None,
     meter: EnergyMeter | None = None,
 ) -> None:
@@ -91,6 +92,8 @@ def carry_out(
         Of ``lorameta evaluate`` in the hint on what to do next.
     verb : str
         What the report calls the run.
+    side_by_side : callable
+        Asks base and adapter some rows, for the report.
     html_file, meter
         See :mod:`lorameta.cli.html`.
     """
@@ -108,6 +111,10 @@ def carry_out(
     job.forget()
     about = adapter.report["refinement"]
     found = facts | {"adapter": str(output), "plan": job.plan.as_dict(), "refinement": about} | _costs()
+    if sources := adapter.report.get("sources"):
+        found["sources"] = sources
+    if html_file is not None:
+        found |= side_by_side(adapter) | _costs()
     found = html.write(verb, html_file, found, meter)
     if as_json:
         common.print_json(found)

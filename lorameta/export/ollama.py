@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lorameta.adapter import Adapter
 from lorameta.data import PromptTemplate
@@ -57,7 +59,7 @@ def export_ollama(
     """
     found = adapter if isinstance(adapter, Adapter) else Adapter.from_pretrained(adapter)
     source = _source(found, base, from_model)
-    template = whole_template(found)
+    template = whole_template(found.report)
     target = Path(output).expanduser().resolve()
     with fresh_directory(target, {ADAPTER, MODELFILE, MODEL}) as fresh:
         given = source if source.endswith(".gguf") else None
@@ -72,10 +74,10 @@ def export_ollama(
     return replace(done, path=target, format="ollama", bytes=size, details=details)
 
 
-def whole_template(adapter: Adapter) -> PromptTemplate | None:
-    """Return what is around a bare input, the bank's own template included; None if the adapter does not say it."""
-    own = PromptTemplate.from_dict(adapter.report.get("prompt"))
-    before, there, after = str(adapter.report.get("prompt_template") or "").partition("{input}")
+def whole_template(report: Mapping[str, Any]) -> PromptTemplate | None:
+    """Return what is around a bare input, the bank's own template included; None if an adapter's report lacks it."""
+    own = PromptTemplate.from_dict(report.get("prompt"))
+    before, there, after = str(report.get("prompt_template") or "").partition("{input}")
     if own is None and not there:
         return None
     own = own or PromptTemplate()

@@ -72,7 +72,7 @@ class Mixture:
             return "delta"
         return choose([adapters[name] for name, _, weight in self.ranked()[:SAMPLE] if weight != 0])
 
-    def forecast(self, bank: AdapterBank, combiner: str) -> dict[str, dict[str, float]] | None:
+    def forecast(self, bank: AdapterBank, combiner: str = "auto") -> dict[str, dict[str, float]] | None:
         """Gain over the base to expect: metric → {estimate, low, high}, from the leave-one-out record of `bank`.
 
         None where the bank has no record for these settings; see :class:`lorameta.mixing.forecast.Record`.

@@ -15,7 +15,7 @@ from lorameta.errors import LorametaError, told
 from lorameta.operator import OPERATORS
 from lorameta.report.html import sections
 from lorameta.report.html.page import STYLE as REPORT_STYLE
-from lorameta.report.html.page import table
+from lorameta.report.html.page import details, table
 from lorameta.ui.work import Work
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ STYLE = (
     + """
 .lm .scroll{overflow-x:auto}.lm table{border-collapse:collapse;min-width:100%}
 .lm th,.lm td{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
-.lm td.n,.lm th.n{text-align:right}.lm td.text{white-space:pre-wrap}.lm svg{width:100%;height:auto}
+.lm td.n,.lm th.n{text-align:right}.lm td.text{white-space:pre-wrap}.lm svg{width:100%;min-width:32rem;height:auto}
+.lm figure{margin:.5rem 0}.lm pre{white-space:pre-wrap;overflow-wrap:anywhere}.lm summary{cursor:pointer}
 .lm dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}.lm dt{opacity:.75}.lm dd{margin:0}
 .lm-error{border-left:.3rem solid var(--bad);padding:.5rem .8rem;white-space:pre-wrap}
 .lm-done{border-left:.3rem solid var(--good);padding:.5rem .8rem;white-space:pre-wrap}
@@ -182,9 +183,21 @@ def _generate(work: Work, operator: str) -> Iterator[Any]:
     said = f"Made an adapter of {len(work.report['weights'])} others in {seconds:.1f} s.{''.join(lacking)}"
     yield (
         _done(said),
-        "".join(part(work.report) for part in (sections.place, sections.stages, sections.weights)),
+        _how_to_run(work) + "".join(part(work.report) for part in (sections.place, sections.stages, sections.weights)),
         *buttons,
     )
+
+
+def _how_to_run(work: Work) -> str:
+    """What to do with the files, folded away."""
+    load = (
+        "Load it with PEFT, from the unpacked directory:\n"
+        "    from peft import PeftModel\n    from transformers import AutoModelForCausalLM\n"
+        f"    base = AutoModelForCausalLM.from_pretrained({work.report['base_model']!r})\n"
+        '    model = PeftModel.from_pretrained(base, "adapter")'
+    )
+    text = "\n\n".join(part for part in (load, work.run_it) if part)
+    return details("How to run the files", f"<pre>{escape(text)}</pre>")
 
 
 def _cancel(work: Work | None) -> None:

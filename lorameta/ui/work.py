@@ -49,7 +49,9 @@ class Work:
         self.report: dict[str, Any] = {}
         self.read_report: dict[str, Any] = {}
         self.told = ""
-        self._answerer: Answerer | None = None
+        #: How to run the GGUF file.
+        self.run_it = ""
+        self._asked: Answers | None = None
         self._stop = threading.Event()
 
     def close(self) -> None:
@@ -98,31 +100,38 @@ class Work:
 
         By distances alone unless an operator is named: that takes no model.
         """
-        from lorameta.generate import COMBINER, mix
+        from lorameta.generate import mix
         from lorameta.report.html.bank_map import bank_map
 
         self._need_rows()
         mixture: Mixture = mix(self.examples, bank=self.bank, **{"operator": "normalized", **weighing})
         report = {"data": self.name, "read": self.read_report, **mixture.report(), "bank": self.bank.name}
-        return report | {"forecast": mixture.forecast(self.bank, COMBINER), "map": bank_map(report, self.bank)}
+        return report | {"forecast": mixture.forecast(self.bank), "map": bank_map(report, self.bank)}
 
     def generate(self, **options: Any) -> Iterator[str]:
         """Make the adapter in a thread of its own; yield what it is doing, until it is done or cancelled."""
         from lorameta.generate import generate_adapter
+        from lorameta.machine.energy import EnergyMeter
+        from lorameta.machine.peak import peak_memory
         from lorameta.report.html.bank_map import bank_map
+        from lorameta.report.side_by_side import ASKED, side_by_side
 
         self._need_rows()
         self._stop.clear()
-        heard = _Heard(self._stop)
+        heard, meter = _Heard(self._stop), EnergyMeter()
         outcome: dict[str, Any] = {}
 
         def work() -> None:
             try:
                 made = generate_adapter(self.examples, bank=self.bank, progress=heard, **options)
                 heard.start("placing the dataset on the map")
-                outcome["map"] = bank_map(made.report, self.bank)
+                found: dict[str, Any] = {"map": bank_map(made.report, self.bank)}
                 heard()
-                outcome["adapter"] = made
+                heard.start("asking the base and the adapter", ASKED)
+                asked = Answers(made, self.bank)
+                found |= side_by_side(asked.answerer, self.examples, on_row=heard)
+                found |= {"energy_joules": meter.joules(), "peak_memory_mb": peak_memory()}
+                outcome.update(found=found, asked=asked, adapter=made)
             except Exception as error:
                 outcome["error"] = error
 
@@ -137,15 +146,10 @@ class Work:
                 yield f"{heard.doing} ({time.perf_counter() - begin:.0f} s)"
         if error := outcome.get("error"):
             raise error
-        self.adapter, self._answerer = outcome["adapter"], None
-        assert self.adapter is not None
-        self.report = {
-            "data": self.name,
-            "read": self.read_report,
-            "base_model": outcome["adapter"].base_model,
-            **outcome["adapter"].report,
-        }
-        self.report |= {"map": outcome["map"], "total_seconds": round(time.perf_counter() - begin, 2)}
+        made, self._asked = outcome["adapter"], outcome["asked"]
+        self.adapter = made
+        self.report = {"data": self.name, "read": self.read_report, "base_model": made.base_model, **made.report}
+        self.report |= {**outcome["found"], "total_seconds": round(time.perf_counter() - begin, 2)}
 
     def cancel(self) -> None:
         """Ask the generation to stop; what it makes from now on is thrown away."""
@@ -154,6 +158,7 @@ class Work:
     def save(self) -> dict[str, Path | LorametaError]:
         """Write the PEFT directory as a zip, the GGUF and the report; what cannot be written says why."""
         from lorameta.export import export
+        from lorameta.export.run_it import llama_cpp
         from lorameta.report.html import html_report
 
         adapter = self._need_adapter()
@@ -163,9 +168,13 @@ class Work:
         found: dict[str, Path | LorametaError] = {
             "peft": Path(shutil.make_archive(str(place / "adapter"), "zip", place, "adapter"))
         }
+        self.run_it = ""
         try:
-            options = {"base": self.bank.base_model}
-            found["gguf"] = export(directory, place / "adapter.gguf", format="gguf", **options).path
+            done = export(directory, place / "gguf" / "adapter.gguf", format="gguf", base=self.bank.base_model)
+            found["gguf"] = done.path
+            if done.details["model"]:  # the base with a head of its own goes with it
+                found["gguf"] = Path(shutil.make_archive(str(place / "adapter-gguf"), "zip", done.path.parent))
+            self.run_it = llama_cpp(done, self.report, folder=Path())
         except LorametaError as error:
             found["gguf"] = error
         page = place / "report.html"
@@ -174,14 +183,12 @@ class Work:
 
     def ask(self, text: str, *, with_adapter: bool, on_text: Callable[[str], object]) -> str:
         """Answer with the base or the adapter; the base stays in memory for the next question."""
-        from lorameta.ask import Answerer
-
         adapter = self._need_adapter()
         if not text.strip():
             raise UsageError("the question is empty")
-        if self._answerer is None:
-            self._answerer = Answerer(adapter, base=self.bank.base_model, revision=self.bank.base_revision)
-        return self._answerer.answer(text, with_adapter=with_adapter, on_text=on_text)
+        if self._asked is None:
+            self._asked = Answers(adapter, self.bank)
+        return self._asked.answerer().answer(text, with_adapter=with_adapter, on_text=on_text)
 
     def _need_rows(self) -> None:
         if not self.examples:
@@ -191,6 +198,28 @@ class Work:
         if self.adapter is None:
             raise UsageError("there is no adapter yet: generate one first")
         return self.adapter
+
+
+class Answers:
+    """An adapter on the base of its bank, loaded for the first question and kept for the next.
+
+    Parameters
+    ----------
+    adapter : Adapter
+    bank : AdapterBank
+    """
+
+    def __init__(self, adapter: Adapter, bank: AdapterBank) -> None:
+        self._adapter, self._bank = adapter, bank
+        self._loaded: Answerer | None = None
+
+    def answerer(self) -> Answerer:
+        """Return the model, which takes some seconds the first time."""
+        from lorameta.ask import Answerer
+
+        if self._loaded is None:
+            self._loaded = Answerer(self._adapter, base=self._bank.base_model, revision=self._bank.base_revision)
+        return self._loaded
 
 
 class _Heard(Progress):

@@ -81,5 +81,5 @@ def test_what_the_bank_puts_around_a_row_is_put_around_a_question(adapter):
         assert model.prompt(asked) == around.replace("{input}", row)
     model.instruction = "Say it."
     assert model.prompt("dog") == around.replace("{input}", "Definition: Say it.\n\nInput: dog\n\nOutput:")
-    template = whole_template(made)
+    template = whole_template(made.report)
     assert template.render("dog") == around.replace("{input}", row)

@@ -67,17 +67,21 @@ def assert_alone(text: str) -> None:
                 assert f'id="{key}"' in text
 
 
-@pytest.mark.parametrize("verb", ["generate", "explain", "evaluate", "finetune"])
+@pytest.mark.parametrize("verb", ["generate", "explain", "evaluate", "finetune", "refine"])
 def test_the_numbers_of_the_page_are_those_of_the_json(lorameta, tiny_bank, tiny_rows, tmp_path, verb):
     pytest.importorskip("peft")
-    page = tmp_path / "report.html"
+    page, mixed = tmp_path / "report.html", tmp_path / "mixed"
+    if verb in ("evaluate", "refine"):
+        assert lorameta("generate", tiny_rows, "--bank", tiny_bank, "-o", mixed, "--operator", "uniform").code == 0
     words = {
         "generate": ["--bank", tiny_bank, "-o", tmp_path / "a"],
         "explain": ["--bank", tiny_bank],
-        "evaluate": ["--bank", tiny_bank, "--max-new-tokens", 4, "--predictions", tmp_path / "p.jsonl"],
+        "evaluate": ["--bank", tiny_bank, "-a", mixed, "--max-new-tokens", 4, "--predictions", tmp_path / "p.jsonl"],
+        "refine": ["--base", tiny_bank / "base", "-o", tmp_path / "a", "--steps", 4, "--threads", 1],
         "finetune": ["--base", tiny_bank / "base", "-o", tmp_path / "a", "--steps", 2, "--rank", 2],
     }[verb]
-    data = ["--data", tiny_rows] if verb == "finetune" else [tiny_rows]
+    data = [mixed] if verb == "refine" else []
+    data += ["--data", tiny_rows] if verb in ("finetune", "refine") else [tiny_rows]
     result = lorameta(verb, *data, *words, "--html", page, "--json")
     assert result.code == 0, result.err
     text = page.read_text(encoding="utf-8")
@@ -87,6 +91,15 @@ def test_the_numbers_of_the_page_are_those_of_the_json(lorameta, tiny_bank, tiny
     assert len(found) > 5
     errors = result.json.get("truncation_error", {"": 0.0}).values()
     assert [value for value in found if round(value, 9) not in known | {round(max(errors), 9)}] == []
+    assert ("What each model answered" in text) is (verb != "explain")
+    assert ("source of its rows" in text) is (verb != "finetune")
+    assert "Peak memory" in text
+    assert "Energy in joules" in text
+    if verb == "refine":
+        assert '<title id="curve-t">Learning curve</title>' in text
+        assert len(result.json["refinement"]["history"]) > 1
+        assert set(result.json["sources"]) == {"animal_sound", "thing_colour", "number_word", "opposite"}
+        assert "## Licences" in (tmp_path / "a" / "README.md").read_text(encoding="utf-8")
     if verb == "evaluate":
         lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
         assert lines == result.json["answers"]
@@ -112,6 +125,27 @@ def test_nothing_of_a_dataset_becomes_markup():
     assert_alone(text)
     assert "<script" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_a_page_stays_small_whatever_is_in_it():
+    text, rows = '"<' * 50_000, 3000
+    models = {name: {"answer": text, "exact_match": 1.0} for name in ("base", "one", "two")}
+    report = {
+        "data": "rows", "rows": rows, "prompt": {"prefix": text, "suffix": "", "one_line": True},
+        "read": {"prompt": [text], "left_out": [text], "labelled": rows},
+        "answers": [{"prompt": text, "references": [text], "models": models}] * rows,
+        "weights": {f"adapter-{i}": 1 / 5000 for i in range(5000)},
+        "sources": {f"adapter-{i}": {"source": {"repo": "a/b"}, "licence": "MIT"} for i in range(5000)},
+    }  # fmt: skip
+    page = html_report("evaluate", report)
+    assert_alone(page)
+    assert f"of {rows} rows" in page
+    assert "The first 1000 of 5000 weights" in page
+
+
+def test_energy_is_told_where_the_machine_counts_it():
+    assert '<dd><data value="12.5">12.5</data> (the whole machine' in html_report("generate", {"energy_joules": 12.5})
+    assert "Energy in joules</dt><dd>not known: this machine" in html_report("generate", {"energy_joules": None})
 
 
 def test_a_page_replaces_a_page_and_nothing_else(lorameta, tiny_bank, tiny_rows, tmp_path):

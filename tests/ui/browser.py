@@ -42,7 +42,7 @@ class Browser:
         """The first element that fits."""
         return self.driver.find_element("css selector", css)
 
-    def wait(self, css: str, until: Callable[[Any], object], seconds: float = 600) -> Any:
+    def wait(self, css: str, until: Callable[[Any], object], seconds: float = 3600) -> Any:
         """Wait for an element in the state that is asked for."""
         from selenium.common.exceptions import WebDriverException
 
@@ -68,7 +68,7 @@ class Browser:
         found = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
         return [url for url in found if not url.startswith(("data:", "blob:", "file:", "chrome"))]
 
-    def downloaded(self, pattern: str, seconds: float = 60) -> Path:
+    def downloaded(self, pattern: str, seconds: float = 600) -> Path:
         """Wait for a file that is whole."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -66,6 +66,29 @@ def read(browser: Browser, file: Path) -> None:
     browser.wait("#rows", lambda one: file.name in one.text)
 
 
+def pick(browser: Browser, key: str, choice: str) -> None:
+    """Choose from a drop-down list."""
+    browser.find(f"#{key} input").click()
+    browser.wait(f"ul[role=listbox] li[aria-label='{choice}']", lambda one: one.is_displayed()).click()
+
+
+def look(browser: Browser, *, dark: bool = False, phone: bool = False) -> None:
+    """See a page in the dark, on a phone."""
+    command = browser.driver.execute_cdp_cmd
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    command("Emulation.setEmulatedMedia", {"features": [scheme]})
+    if phone:
+        command("Emulation.setDeviceMetricsOverride",
+                {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True})  # fmt: skip
+    else:
+        command("Emulation.clearDeviceMetricsOverride", {})
+
+
+def width(browser: Browser) -> tuple[int, int]:
+    """How wide a page is, and its window."""
+    return tuple(browser.driver.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]"))
+
+
 def field(browser: Browser, key: str) -> str:
     return browser.find(f"#{key} textarea, #{key} input").get_attribute("value")
 
@@ -88,6 +111,10 @@ def test_from_a_csv_to_an_answer_and_the_downloads(browser, serve, tiny_bank, tm
     browser.find("#ask").click()
     browser.wait("#asked", lambda one: "Answered" in one.text)
     picture(browser, "page.png", 2700)
+    look(browser, dark=True, phone=True)
+    assert width(browser)[0] <= 390
+    picture(browser, "page-phone.png")
+    look(browser)
     for key in ("peft", "gguf", "report"):
         browser.wait(f"#{key}", lambda one: one.is_enabled()).click()
     with zipfile.ZipFile(browser.downloaded("adapter*.zip")) as archive:
@@ -119,6 +146,20 @@ def test_a_refused_file_is_explained_as_in_the_terminal(browser, serve, tiny_ban
     browser.wait("#status [role=alert]", lambda one: "there are no rows yet" in one.text)
 
 
+def test_columns_are_chosen_by_what_is_in_them(browser, serve, tiny_bank, tmp_path):
+    rows = tmp_path / "messages.csv"
+    rows.write_text("message,team\nWhere is my parcel?,delivery\nI cannot log in,account\n", encoding="utf-8")
+    browser.driver.get(serve(tiny_bank))
+    read(browser, rows)
+    browser.wait("#rows [role=alert]", lambda one: "no input column" in one.text)
+    assert "message team Where is my parcel? delivery" in " ".join(browser.find("#rows").text.split())
+    pick(browser, "input-column", "message")
+    browser.wait("#rows", lambda one: "prompt from message, no answers" in one.text)
+    pick(browser, "output-column", "team")
+    browser.wait("#rows", lambda one: "prompt from message, answer from team" in one.text)
+    assert browser.console() == []
+
+
 def test_a_cancelled_generation_makes_no_adapter(browser, serve):
     browser.driver.get(serve("tiny"))
     read(browser, example("helpdesk_train.jsonl"))
@@ -142,18 +183,14 @@ def test_a_report_opens_offline_on_a_phone_and_by_keyboard(browser, lorameta, ti
     command("Network.enable", {})
     command("Network.emulateNetworkConditions",
             {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0})  # fmt: skip
-    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-    for dark, size in ((False, None), (True, phone)):
-        if size:
-            command("Emulation.setDeviceMetricsOverride", size)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        command("Emulation.setEmulatedMedia", {"features": [scheme]})
+    for dark in (False, True):
+        look(browser, dark=dark, phone=dark)
         browser.driver.get(page.as_uri())
-        wide, window, ink, ground = browser.driver.execute_script(
-            "const body = getComputedStyle(document.body);"
-            "return [document.documentElement.scrollWidth, window.innerWidth, body.color, body.backgroundColor]"
-        )
+        wide, window = width(browser)
         assert wide <= window
+        ink, ground = browser.driver.execute_script(
+            "const body = getComputedStyle(document.body); return [body.color, body.backgroundColor]"
+        )
         assert (ground == "rgb(255, 255, 255)") is not dark
         assert ink != ground
     body = browser.find("body")

@@ -26,7 +26,12 @@ text-align:left;vertical-align:top;overflow-wrap:normal}td.n,th.n{text-align:rig
 td.text{white-space:pre-wrap;overflow-wrap:anywhere;min-width:9rem}
 dl{display:grid;grid-template-columns:minmax(8rem,max-content) 1fr;gap:.25rem 1rem}dt{color:var(--soft)}dd{margin:0}
 @media (max-width:32rem){dl{grid-template-columns:1fr}dd{margin-bottom:.5rem}}
-figure{margin:1rem 0}svg{width:100%;max-width:50rem;height:auto;background:var(--panel);border-radius:.4rem}
+@media (max-width:40rem){.stack,.stack tbody,.stack caption,.stack tr,.stack td{display:block}
+.stack thead{position:absolute;left:-99rem}.stack tr{padding:.6rem 0;border-bottom:1px solid var(--line)}
+.stack td{border:0;padding:.15rem 0}
+.stack td::before{content:attr(data-label);display:block;color:var(--soft);font-size:.85rem}}
+figure{margin:1rem 0}figure svg{min-width:32rem}
+svg{width:100%;max-width:50rem;height:auto;background:var(--panel);border-radius:.4rem}
 summary{cursor:pointer;padding:.3rem 0}.good{color:var(--good)}.bad{color:var(--bad)}
 .note{background:var(--panel);border-left:.3rem solid var(--orange);padding:.5rem .8rem}
 """
@@ -45,7 +50,9 @@ def facts(items: Iterable[tuple[str, str]]) -> str:
     return "<dl>" + "".join(f"<dt>{escape(label)}</dt><dd>{value}</dd>" for label, value in items) + "</dl>"
 
 
-def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> str:
+def table(
+    caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]], align: str = "", *, stacked: bool = False
+) -> str:
     """A table that scrolls by itself where it is too wide.
 
     Parameters
@@ -56,7 +63,11 @@ def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]], a
         HTML.
     align : str
         ``<``, ``>`` or ``t`` (text with its line breaks) per column; all ``<`` by default.
+    stacked : bool
+        Whether the cells of a row stand below each other on a narrow screen, each with the name of its column.
     """
+    if stacked:
+        return _scrolling(caption, _stacked(caption, headers, rows))
     kinds = [{">": ' class="n"', "t": ' class="text"'}.get(side, "") for side in align.ljust(len(headers), "<")]
     head = "".join(f'<th scope="col"{kind if "n" in kind else ""}>{escape(text)}</th>' for text, kind in
                    zip(headers, kinds, strict=True))  # fmt: skip
@@ -64,15 +75,38 @@ def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]], a
         "<tr>" + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row, kinds, strict=True)) + "</tr>\n"
         for row in rows
     )
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n"
+    return _scrolling(
+        caption,
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>",
     )
+
+
+def _stacked(caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of texts whose parts say what they are: a style that stacks them would hide it from screen readers."""
+    head = "".join(f'<th scope="col" role="columnheader">{escape(text)}</th>' for text in headers)
+    body = "".join(
+        '<tr role="row">'
+        + "".join(
+            f'<td class="text" role="cell" data-label="{escape(name)}">{cell}</td>'
+            for name, cell in zip(headers, row, strict=True)
+        )
+        + "</tr>\n"
+        for row in rows
+    )
+    return (
+        f'<table class="stack" role="table"><caption>{escape(caption)}</caption><thead role="rowgroup">'
+        f'<tr role="row">{head}</tr></thead><tbody role="rowgroup">\n{body}</tbody></table>'
+    )
+
+
+def _scrolling(label: str, content: str) -> str:
+    """A part of the page that scrolls by itself, by keyboard too; `label` is plain text."""
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{content}</div>\n'
 
 
 def figure(svg: str, caption: str) -> str:
     """A chart with a caption in plain text."""
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>\n"
+    return f"<figure>{_scrolling('Chart', svg)}<figcaption>{escape(caption)}</figcaption></figure>\n"
 
 
 def details(summary: str, content: str) -> str:

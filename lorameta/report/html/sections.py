@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from lorameta.data import Example, PromptTemplate
 from lorameta.report.html import charts
 from lorameta.report.html.page import details, facts, figure, note, number, paragraph, table
 
 #: Adapters in charts, and in the table before the rest is folded away.
 SHOWN = 15
+#: Adapters in a table that is unfolded, characters of a text, and of all answers together: a page stays below 1 MB.
+LISTED, LONGEST_TEXT, ANSWERS = 1000, 2000, 400_000
 METRICS = {"exact_match": "exact match", "rouge_l": "ROUGE-L", "loss": "loss per token"}
 Report = Mapping[str, Any]
 
@@ -25,16 +28,13 @@ def read(report: Report) -> str:
                   "left_out": "Columns left out", "files": "Files", "notes": "Changed"}  # fmt: skip
         for key, label in listed.items():
             if (value := about.get(key)) not in (None, [], ()):
-                items.append((label, number(value) if isinstance(value, int) else escape(", ".join(map(str, value)))))
+                items.append((label, number(value) if isinstance(value, int) else _text(", ".join(map(str, value)))))
     if hub := about.get("hub"):
         items += [("From the Hub", escape(f"{hub['repo']}, {hub['config']}/{hub['split']}"))]
         items += [("Commit", escape(str(hub["commit"])))]
-    template: Mapping[str, Any] = report.get("prompt") or {}
-    if template.get("prefix") or template.get("suffix"):
-        shared = f"{template['prefix']}…{template['suffix']}"
-        items.append(
-            ("Prompt that the rows share", f"<pre style='white-space:pre-wrap;margin:0'>{escape(shared)}</pre>")
-        )
+    template = PromptTemplate.from_dict(report.get("prompt"))
+    if template is not None and (template.prefix or template.suffix):
+        items.append(("Prompt that the rows share", _shared(template)))
     return facts(items) if items else ""
 
 
@@ -91,8 +91,8 @@ def weights(report: Report) -> str:
     shown = dict(ranked[:SHOWN])
     said = f"The {len(shown)} largest weights." if len(shown) < len(ranked) else "The weights."
     chart = figure(charts.bars(shown, "Largest weights"), said)
-    whole = table("Weight and distance of each adapter", ["adapter", "weight", "distance"], rows, "<>>")
-    return facts(items) + chart + details(f"All {len(rows)} weights", whole)
+    whole = table("Weight and distance of each adapter", ["adapter", "weight", "distance"], rows[:LISTED], "<>>")
+    return facts(items) + chart + details(_all(len(rows), "weights"), whole)
 
 
 def stages(report: Report) -> str:
@@ -185,20 +185,41 @@ def answers(report: Report) -> str:
     if not rows:
         return paragraph(report["no_answers"]) if report.get("no_answers") else ""
     models = list(rows[0]["models"])
-    body = []
-    for row in rows[:200]:
+    shared = PromptTemplate.of([Example(row["prompt"], tuple(row["references"])) for row in rows])
+    body: list[tuple[str, ...]] = []
+    size = 0
+    for row in rows:
+        if size > ANSWERS:
+            break
         cells = []
         for name in models:
             one = row["models"][name]
             right = one.get("exact_match")
             mark = "" if right is None else ("<span class='good'>✓ right</span><br>" if right else
                                              "<span class='bad'>✗ wrong</span><br>")  # fmt: skip
-            cells.append(mark + escape(one["answer"]))
-        body.append((escape(row["prompt"]), escape(" | ".join(row["references"])), *cells))
-    kinds = "tt" + "t" * len(models)
-    found = table("What each model answered", ["prompt", "wanted", *models], body, kinds)
+            cells.append(mark + _text(one["answer"]))
+        body.append((_text(shared.bare(row["prompt"])), _text(" | ".join(row["references"])), *cells))
+        size += sum(map(len, body[-1]))
+    some = "" if len(body) == len(rows) else f": the first {len(body)} of {len(rows)} rows (--json has them all)"
+    found = table(f"What each model answered{some}", ["input", "wanted", *models], body, stacked=True)
     about = report.get("answers_note")
-    return (paragraph(about) if about else "") + found
+    around = facts([("Around each input", _shared(shared))]) if shared.prefix or shared.suffix else ""
+    return (paragraph(about) if about else "") + around + found
+
+
+def _shared(template: PromptTemplate) -> str:
+    """What is around an input, with its line breaks."""
+    return f"<pre style='white-space:pre-wrap;margin:0'>{_text(f'{template.prefix}…{template.suffix}')}</pre>"
+
+
+def _text(text: str) -> str:
+    """A text in a table, without its end where it is very long."""
+    more = len(text) - LONGEST_TEXT
+    return escape(text if more <= 0 else f"{text[:LONGEST_TEXT]}… ({more:,} characters more)")
+
+
+def _all(count: int, what: str) -> str:
+    return f"All {count} {what}" if count <= LISTED else f"The first {LISTED} of {count} {what}"
 
 
 def costs(report: Report) -> str:
@@ -237,7 +258,7 @@ def provenance(report: Report) -> str:
         where = " ".join(str(origin[key]) for key in ("repo", "path") if origin.get(key))
         rows.append((escape(name), escape(where), escape(", ".join(one.id for one in own) or "none said")))
     against = "".join(note(sentence) for sentence in licences.conflicts(all_licences))
-    whole = table("Sources of the adapters", ["adapter", "source of its rows", "licence"], rows)
+    whole = table("Sources of the adapters", ["adapter", "source of its rows", "licence"], rows[:LISTED])
     counts = {one.id: one for one in all_licences}
     listed = "".join(f"<li>{escape(counts[key].obligation())}</li>" for key in sorted(counts))
-    return f"{against}<ul>{listed}</ul>" + details(f"All {len(rows)} sources", whole) + paragraph(licences.NOTE)
+    return f"{against}<ul>{listed}</ul>" + details(_all(len(rows), "sources"), whole) + paragraph(licences.NOTE)
