@@ -18,7 +18,18 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 ELSEWHERE = {"lots-of-loras.md"}
 #: First words of commands that this suite cannot run: they install, build the site, or are other people's programs.
-NOT_RUN = {"pip", "make", "export", "git", "llama-cli", ".venv/bin/pre-commit", "pre-commit"}
+NOT_RUN = {
+    "pip",
+    "make",
+    "export",
+    "git",
+    "llama-server",
+    "vllm",
+    "curl",
+    "python",
+    ".venv/bin/pre-commit",
+    "pre-commit",
+}
 #: What keeps a command on the miniature bank short.
 QUICK = {
     "generate": ["--fast"],

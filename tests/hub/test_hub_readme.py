@@ -25,7 +25,7 @@ def test_the_commands_of_the_page_run(lorameta, author, rows, tmp_path):
     author.fill()
     shutil.copy(rows, tmp_path / "tickets.jsonl")
     walk, shared = BLOCKS
-    assert [shlex.split(line)[0] for line in walk] == ["pip", *["lorameta"] * 4, "llama-cli"]
+    assert [shlex.split(line)[0] for line in walk] == ["pip", *["lorameta"] * 4, "llama-server"]
     places = {
         "mistralai/Mistral-7B-Instruct-v0.2": author.base,
         "--preset lots-of-loras": f"my-bank --hub-author {author.name} --base {author.base}",
