@@ -35,6 +35,7 @@ SHORT = {
     "fit without bank, 128 rows": "readout fit without the bank, 128 labelled rows",
     "auto, 16 rows": "auto, 16 labelled rows",
     "auto, 128 rows": "auto, 128 labelled rows",
+    "fine-tuned on 128 rows, seconds of auto": "LoRA by gradient descent, the rows and seconds of auto",
     "own adapter": "own adapter",
     "fine-tuned": "own adapter",
 }
@@ -89,11 +90,9 @@ def study_table(setting: str, names: dict[str, str] | None = None) -> list[str]:
     return table(head + [title for _, title, _ in costs], rows)
 
 
-def study_figure() -> list[str]:
-    name = study_name()
-    if not (RESULTS / f"{name}.png").is_file():
-        return []
-    return ["", f"![Share of the gap to fine-tuning that each method closes](benchmarks/results/{name}.png)"]
+def study_figure(kind: str = "", said: str = "Share of the gap to fine-tuning that each method closes") -> list[str]:
+    name = f"{study_name()}{kind}.png"
+    return ["", f"![{said}](benchmarks/results/{name})"] if (RESULTS / name).is_file() else []
 
 
 def updates_table() -> list[str]:
@@ -216,7 +215,9 @@ def transfer_table() -> list[str]:
 
 TABLES: dict[str, Callable[[], list[str]]] = {
     "study-short": lambda: study_table("loo", SHORT) + study_figure(),
-    "study-loo": lambda: study_table("loo"),
+    "study-loo": lambda: (
+        study_table("loo") + study_figure("_costs", "Exact match against the CPU seconds that making the adapter took")
+    ),
     "study-source": lambda: study_table("source"),
     "fit": fit_table,
     "transfer": transfer_table,

@@ -153,10 +153,14 @@ def costs(table: dict[str, dict[str, Any]]) -> Any:
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for place, (method, line) in enumerate(entry for entry in table.items() if entry[0] != OWN):
+    shown = sorted((e for e in table.items() if e[0] != OWN), key=lambda e: (e[1]["cpu_seconds"], e[1]["exact_match"]))
+    for place, (method, line) in enumerate(shown):
         x, y, (low, high) = max(line["cpu_seconds"], 0.1), line["exact_match"], line["exact_match_interval"]
-        ax.errorbar(x, y, yerr=[[max(y - low, 0)], [max(high - y, 0)]], fmt="o", capsize=3, color=f"C{place % 10}")
-        ax.annotate(method, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8, color=f"C{place % 10}")
+        color, left = f"C{place % 10}", x > 20
+        ax.errorbar(x, y, yerr=[[max(y - low, 0)], [max(high - y, 0)]], fmt="o", capsize=3, color=color)
+        # Names of neighbours stand above and below in turn, those of the dear ones to the left of their point.
+        ax.annotate(method, (x, y), xytext=(-6 if left else 6, 4 if place % 2 else -10), textcoords="offset points",
+                    fontsize=8, color=color, ha="right" if left else "left")  # fmt: skip
     ax.axhline(table[OWN]["exact_match"], color="grey", linestyle="--", linewidth=1)
     ax.annotate(OWN, (0.1, table[OWN]["exact_match"]), xytext=(0, 3), textcoords="offset points", fontsize=8)
     ax.set(xscale="log", xlabel="CPU seconds to make the adapter (0.1: none)", ylabel="exact match (95 % interval)")
