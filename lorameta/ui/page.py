@@ -26,8 +26,9 @@ _COLOURS = REPORT_STYLE.partition("*{box-sizing")[0]
 STYLE = (
     _COLOURS.replace("color-scheme:light dark;", "")
     + """
-.lm .scroll{overflow-x:auto}.lm table{border-collapse:collapse;min-width:100%}
-.lm th,.lm td{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+.lm .scroll{overflow-x:auto}.lm table{border-collapse:collapse;min-width:100%;border:0}
+.lm thead,.lm tbody,.lm tr{border:0}.lm caption{text-align:left;opacity:.75;padding:.25rem 0}
+.lm th,.lm td{padding:.25rem .6rem;border:0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 .lm td.n,.lm th.n{text-align:right}.lm td.text{white-space:pre-wrap}.lm svg{width:100%;min-width:32rem;height:auto}
 .lm figure{margin:.5rem 0}.lm pre{white-space:pre-wrap;overflow-wrap:anywhere}.lm summary{cursor:pointer}
 .lm dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}.lm dt{opacity:.75}.lm dd{margin:0}
@@ -69,11 +70,11 @@ def build(bank: AdapterBank) -> gr.Blocks:
             generate = gr.Button("Generate the adapter", variant="primary", elem_id="generate")
             cancel = gr.Button("Cancel", variant="stop", elem_id="cancel")
         status = gr.HTML(elem_id="status", elem_classes="lm")
-        found = gr.HTML(elem_id="found", elem_classes="lm")
         with gr.Row():
             peft = gr.DownloadButton("PEFT directory (zip)", interactive=False, elem_id="peft")
             gguf = gr.DownloadButton("GGUF for llama.cpp", interactive=False, elem_id="gguf")
             report = gr.DownloadButton("Report (HTML)", interactive=False, elem_id="report")
+        found = gr.HTML(elem_id="found", elem_classes="lm")
 
         gr.Markdown("## 3. Questions")
         with gr.Row():
@@ -128,15 +129,10 @@ def _done(text: str) -> str:
 
 @_telling(4, 3)
 def _read(work: Work, file: str | None, pasted: str) -> Iterator[Any]:
-    columns, cells = work.take(file, pasted)
+    columns, _ = work.take(file, pasted)
     drop = gr.update(choices=[FOUND, *columns], value=FOUND)
-    raw = table(f"The first rows of {work.name}", columns, [[escape(cell[:200]) for cell in row] for row in cells])
-    yield drop, drop, gr.update(visible=True), raw
-    try:
-        yield drop, drop, gr.update(visible=True), _rows(work, None, None) + raw
-    except LorametaError as error:  # the columns may be chosen yet
-        shown = f'<div class="lm-error" role="alert">{escape(told(error))}</div>'
-        yield drop, drop, gr.update(visible=True), shown + raw
+    yield drop, drop, gr.update(visible=True), _preview(work)
+    yield drop, drop, gr.update(visible=True), _understood(work, None, None)
 
 
 def _read_file(work: Work, file: str | None) -> Iterator[Any]:
@@ -145,7 +141,21 @@ def _read_file(work: Work, file: str | None) -> Iterator[Any]:
 
 @_telling(1, 0)
 def _choose(work: Work, inputs: str, outputs: str) -> Iterator[Any]:
-    yield _rows(work, *(None if name == FOUND else name for name in (inputs, outputs)))
+    yield _understood(work, *(None if name == FOUND else name for name in (inputs, outputs)))
+
+
+def _understood(work: Work, input_column: str | None, output_column: str | None) -> str:
+    """What was understood of the rows, or why they cannot be used, above the rows as they stand in the file."""
+    try:
+        said = _rows(work, input_column, output_column)
+    except LorametaError as error:  # other columns may be chosen
+        said = f'<div class="lm-error" role="alert">{escape(told(error))}</div>'
+    return said + _preview(work)
+
+
+def _preview(work: Work) -> str:
+    columns, cells = work.preview
+    return table(f"The first rows of {work.name}", columns, [[escape(cell[:200]) for cell in row] for row in cells])
 
 
 def _rows(work: Work, input_column: str | None, output_column: str | None) -> str:

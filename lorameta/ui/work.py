@@ -43,7 +43,7 @@ class Work:
         self.folder = Path(tempfile.mkdtemp(prefix="lorameta-ui-"))
         self.path: Path | None = None
         self.name = ""
-        self.columns: dict[str, Any] = {}
+        self.preview: tuple[list[str], list[list[str]]] = ([], [])
         self.examples: list[Example] = []
         self.adapter: Adapter | None = None
         self.report: dict[str, Any] = {}
@@ -71,14 +71,15 @@ class Work:
             raise UsageError("there are no rows: drop a file, or paste some")
         self.name = path.name
         with self._named(path):
-            found = preview(path)
+            self.preview = preview(path)
         self.path = path
-        return found
+        return self.preview
 
     def read(self, input_column: str | None, output_column: str | None) -> list[Example]:
         """Read the rows with the chosen columns; None is what the names of the columns say."""
         if self.path is None:
             raise UsageError("there are no rows yet: drop a file, or paste some")
+        self.examples = []  # those of other columns are not meant any more
         with self._named(self.path):
             self.examples, read = read_examples(
                 self.path, require_output=False, input_column=input_column, output_column=output_column

@@ -148,6 +148,13 @@ def test_energy_is_told_where_the_machine_counts_it():
     assert "Energy in joules</dt><dd>not known: this machine" in html_report("generate", {"energy_joules": None})
 
 
+def test_a_forecast_is_shown_or_said_to_be_lacking():
+    found = {"exact_match": {"estimate": 0.125, "low": 0.0, "high": 0.25}}
+    assert 'Expected gain in exact match</dt><dd><data value="0.125">' in html_report("explain", {"forecast": found})
+    assert "Expected gain</dt><dd>not known: the bank has no" in html_report("explain", {"forecast": None})
+    assert "Expected gain" not in html_report("evaluate", {"rows": 3})
+
+
 def test_a_page_replaces_a_page_and_nothing_else(lorameta, tiny_bank, tiny_rows, tmp_path):
     mine = tmp_path / "thesis.html"
     mine.write_text("my own text", encoding="utf-8")

@@ -43,8 +43,31 @@ def test_from_rows_to_downloads(work, tiny_bank, tiny_rows, tmp_path):
     assert files["gguf"].read_bytes()[:4] == b"GGUF"
     assert "animal_sound" in files["report"].read_text(encoding="utf-8")
     pieces: list[str] = []
+    page = files["report"].read_text(encoding="utf-8")
+    assert "What each model answered" in page
+    assert work.report["peak_memory_mb"] > 10
+    assert "lora_path='adapter.gguf'" in work.run_it
     answer = work.ask("dog farm 0", with_adapter=False, on_text=pieces.append)
     assert "".join(pieces).strip() == answer
+
+
+def test_a_base_with_a_head_of_its_own_goes_with_the_gguf(work, tiny_rows, monkeypatch):
+    import lorameta.export
+    from lorameta.export.result import Exported
+
+    def with_head(directory, output, **options):
+        output.parent.mkdir(parents=True)
+        model = output.with_name("adapter-base.gguf")
+        for file in (output, model):
+            file.write_bytes(b"GGUF")
+        return Exported(output, "gguf", str(options["base"]), "f32", 1, 4, 0.0, {"model": str(model)})
+
+    monkeypatch.setattr(lorameta.export, "export", with_head)
+    work.take(str(tiny_rows), "")
+    work.read(None, None)
+    list(work.generate(operator="nearest"))
+    assert sorted(zipfile.ZipFile(work.save()["gguf"]).namelist()) == ["adapter-base.gguf", "adapter.gguf"]
+    assert "llama-server -m adapter-base.gguf --lora adapter.gguf" in work.run_it
 
 
 @pytest.mark.parametrize(
@@ -62,6 +85,9 @@ def test_pasted_rows_of_any_form(work, text, columns):
     assert cells == [["dog", "bark"], ["cat", "meow"]]
     examples = work.read(*columns)
     assert [example.output for example in examples] == ["bark", "meow"]
+    with pytest.raises(DataError, match="no column 'c'"):
+        work.read("c", None)
+    assert work.examples == []
 
 
 def test_a_refused_file_is_called_by_its_name(work, tmp_path):

@@ -64,6 +64,8 @@ def place(report: Report) -> str:
         named = METRICS.get(metric, metric)
         label = f"Expected drop of the {named}" if metric == "loss" else f"Expected gain in {named}"
         items.append((label, f"{number(gain['estimate'])} ({number(gain['low'])} to {number(gain['high'])})"))
+    if "forecast" in report and not report["forecast"]:
+        items.append(("Expected gain", "not known: the bank has no leave-one-out record for these settings"))
     return content + (facts(items) if items else "")
 
 
