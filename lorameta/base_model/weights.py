@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from lorameta.adapter.lora import LoraPair
 from lorameta.base_model.config import PICKLES
 from lorameta.base_model.locate import EMBEDDED, PACKAGED, local_base
 from lorameta.errors import BankError, UsageError, violations
-from lorameta.files import tensors
+from lorameta.files import json_text, tensors
 from lorameta.files.links import reason, user_path
 from lorameta.files.tensor_file import Entry, TensorFile
 
@@ -78,14 +77,14 @@ def read_config(directory: Path) -> dict[str, Any]:
     """
     path = directory / CONFIG
     try:
-        config = json.loads(path.read_bytes().decode("utf-8-sig"))
+        config = json_text.read(path)
     except FileNotFoundError:
         hint = "; it holds an adapter, not a base" if (directory / "adapter_config.json").is_file() else ""
         raise BankError(f"{directory} is no base model: it has no {CONFIG}{hint}") from None
     except OSError as error:
         raise BankError(f"{path} cannot be read: {reason(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise BankError(f"{path} is not JSON ({error}); get the file again") from None
+    except json_text.JsonError as error:
+        raise BankError(f"{path} {error}; get the file again") from None
     if not isinstance(config, dict):
         raise BankError(f"{path} is no JSON object; get the file again")
     return config
@@ -224,7 +223,7 @@ def _called(adapter: Adapter) -> str:
 def _read_index(directory: Path) -> dict[str, str]:
     path = directory / INDEX
     try:
-        content = json.loads(path.read_bytes())
+        content = json_text.read(path)
         index = content["weight_map"]
         if not isinstance(index, dict) or not index:
             raise TypeError
@@ -238,7 +237,7 @@ def _read_index(directory: Path) -> dict[str, str]:
         raise BankError(f"{directory} has no {WEIGHTS}; name the directory of a whole base with --base") from None
     except OSError as error:
         raise BankError(f"{path} cannot be read: {reason(error)}") from error
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         raise BankError(f"{path} is no index of weights; get the file again") from None
     names = {name for name in index.values() if not isinstance(name, str) or Path(name).name != name or "\\" in name}
     if names:

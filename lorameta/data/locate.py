@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from pathlib import Path
 from lorameta.data.compressed import ENDINGS
 from lorameta.data.files import FORMATS, format_of
 from lorameta.errors import DataError, violations
+from lorameta.files import json_text
 
 #: Files beside the rows in folders of `datasets` and of the Hub, which hold none.
 _BESIDE = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json", "index.json", "metadata.json"}
@@ -125,10 +125,10 @@ def _has_rows(entry: Path) -> bool:
 def _saved(folder: Path) -> list[Path]:
     """Return the files that `Dataset.save_to_disk` wrote, in their order; [] if it did not."""
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = json_text.read(folder / "state.json")
         names = [entry["filename"] for entry in state["_data_files"]]
         safe = [name for name in names if isinstance(name, str) and Path(name).name == name]
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return []
     lacking = [name for name in names if name not in safe or not (folder / name).is_file()]
     if lacking:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorameta.errors import BankError, UsageError
+from lorameta.files import json_text
 from lorameta.files.atomic import write_file
 from lorameta.operator.network import shapes
 from lorameta.operator.neural import NeuralOperator
@@ -110,7 +111,7 @@ def load(bank: AdapterBank, distance: str) -> Fit:
         raise BankError(f"the bank {bank.name} has no neural operator for the distance {distance!r}; {remedy}")
     try:
         with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {})[_KEY])
+            header = json_text.decode((file.metadata() or {})[_KEY])
             parameters = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']!r}, this version of lorameta reads {FORMAT}")

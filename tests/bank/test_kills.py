@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -130,3 +131,4 @@ def test_old_or_new_and_nothing_left(tiny_bank, tmp_path, verb, full):
             break
     assert ended
     assert n > 4
+    print(f"{verb}: {n} {'full disks' if full else 'kills'}", file=sys.__stderr__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from os import PathLike
@@ -16,6 +15,7 @@ from lorameta.data.files import FORMATS, format_of
 from lorameta.data.locate import stem_of
 from lorameta.data.split import Parts, split_examples
 from lorameta.errors import DataError, LorametaError, violations
+from lorameta.files import json_text
 from lorameta.files.links import user_path
 
 INDEX = "index.json"
@@ -90,12 +90,12 @@ def read_rows(
 
 def _read_index(path: Path, wanted: bool) -> dict[str, dict[str, Any]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json_text.read(path)
     except FileNotFoundError:
         if wanted:
             raise DataError(f"there is no index {path}") from None
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as the index of the tasks: {error}") from None
     if isinstance(content, dict):
         content = [{"id": name, **entry} if isinstance(entry, dict) else entry for name, entry in content.items()]
