@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lorameta.cli import common
 from lorameta.cli.bank.shared import Name
 from lorameta.cli.progress import counting
-from lorameta.errors import DataError, UsageError
+from lorameta.cli.reading import with_file_reading
+from lorameta.errors import DataError, UsageError, violations
 
 if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
+    from lorameta.data import ReadOptions
 
 
 class Fitted(str, Enum):
@@ -24,6 +26,7 @@ class Fitted(str, Enum):
     transfer = "transfer"
 
 
+@with_file_reading
 def fit(
     bank: Name = common.DEFAULT_BANK,
     operator: Annotated[Fitted, typer.Option("--operator", help="Which operator.")] = Fitted.neural,
@@ -42,6 +45,7 @@ def fit(
     ] = None,
     width: Annotated[int, typer.Option(min=1, metavar="N", help="Units of each hidden layer.")] = 32,
     seed: Annotated[int, typer.Option(help="Seed of the network's start and of the cross-validation.")] = 0,
+    reading: Any = None,
     as_json: common.AsJson = False,
     offline: common.Offline = False,
     debug: common.Debug = False,
@@ -62,7 +66,7 @@ def fit(
 
     opened = common.open_bank(bank)
     if tasks is not None:
-        _fit_transfer(opened, tasks, as_json)
+        _fit_transfer(opened, tasks, reading.for_files(), as_json)
         return
     names = list(dict.fromkeys(distance)) if distance else fittable(opened)
     if unknown := [name for name in names if name not in DISTANCES]:
@@ -96,16 +100,27 @@ def fit(
     )
 
 
-def _fit_transfer(bank: AdapterBank, tasks: Path, as_json: bool) -> None:
-    from lorameta.data import load_examples
+def _fit_transfer(bank: AdapterBank, tasks: Path, reading: ReadOptions, as_json: bool) -> None:
+    from lorameta.bank.records import unsafe_ids
+    from lorameta.base_model.templates import rendered
+    from lorameta.data import read_alike, read_examples
     from lorameta.data.split import split_examples
     from lorameta.mixing.transfer_fit import ROWS, measure
     from lorameta.operator.transfer_file import save
 
-    files = {name: tasks / f"{bank.records[name].task or name}.jsonl" for name in bank.ids}
+    called = {name: bank.records[name].task or name for name in bank.ids}
+    if problems := unsafe_ids(sorted(set(called.values()))):
+        raise DataError(violations(problems, f"the bank {bank.name} names tasks whose files are not looked for:"))
+    files = {name: tasks / f"{task}.jsonl" for name, task in called.items()}
     if missing := [path.name for path in files.values() if not path.is_file()]:
         raise DataError(f"{tasks} lacks the rows of {len(missing)} tasks: {', '.join(missing[:5])}")
-    rows = {name: split_examples(load_examples(path)).validation[:ROWS] for name, path in files.items()}
+    rows, reads = {}, []
+    for name, path in files.items():
+        examples, report = read_examples(path, **reading.as_dict())
+        rows[name] = split_examples(rendered(bank.prompt_template, examples)).validation[:ROWS]
+        reads.append(report)
+    for line in read_alike(reads):
+        typer.echo(f"{line}.", err=True)
     with counting("measuring", len(bank), "tasks") as progress:
         worth = measure(bank, rows, progress=progress)
     path = save(worth, bank, rows=ROWS)
