@@ -40,10 +40,37 @@ STYLE = (
 SHOWN = 3
 
 
+class Visit:
+    """What one visitor does, begun when it is needed: a file may be dropped before the page is done loading.
+
+    The page's own is copied for each visitor.
+    """
+
+    def __init__(self, bank: AdapterBank) -> None:
+        self._bank, self._lock = bank, threading.Lock()
+        self._work: Work | None = None
+
+    def __deepcopy__(self, memo: object) -> Visit:
+        return Visit(self._bank)
+
+    @property
+    def work(self) -> Work:
+        """The visitor's own."""
+        with self._lock:
+            if self._work is None:
+                self._work = Work(self._bank)
+            return self._work
+
+    def close(self) -> None:
+        """Stop, and remove what was written."""
+        if self._work is not None:
+            self._work.close()
+
+
 def build(bank: AdapterBank) -> gr.Blocks:
     """Lay out the page for a bank."""
     with gr.Blocks(title="lorameta", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
-        work = gr.State(None, delete_callback=lambda one: one and one.close())
+        work = gr.State(Visit(bank), delete_callback=Visit.close)
         gr.Markdown(
             f"# lorameta\nRows in, a LoRA adapter out: mixed from the {len(bank)} adapters of the bank "
             f"**{bank.name}**. Everything stays on this machine."
@@ -85,7 +112,6 @@ def build(bank: AdapterBank) -> gr.Blocks:
             base = gr.Textbox(label="Base alone", interactive=False, elem_id="base")
             mine = gr.Textbox(label="With the adapter", interactive=False, elem_id="mine")
 
-        page.load(lambda: Work(bank), outputs=work)
         shown = [inputs, outputs, choice, rows]
         take.click(_read, [work, file, pasted], shown, api_visibility="private")
         file.upload(_read_file, [work, file], shown, api_visibility="private")
@@ -106,9 +132,9 @@ def _telling(places: int, at: int) -> Callable[[Callable[..., Any]], Callable[..
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(handler)
-        def called(*values: Any) -> Iterator[Any]:
+        def called(visit: Visit, *values: Any) -> Iterator[Any]:
             try:
-                yield from handler(*values)
+                yield from handler(visit.work, *values)
             except Exception as error:
                 if not isinstance(error, LorametaError | OSError):
                     import traceback
@@ -135,8 +161,8 @@ def _read(work: Work, file: str | None, pasted: str) -> Iterator[Any]:
     yield drop, drop, gr.update(visible=True), _understood(work, None, None)
 
 
-def _read_file(work: Work, file: str | None) -> Iterator[Any]:
-    yield from _read(work, file, "")
+def _read_file(visit: Visit, file: str | None) -> Iterator[Any]:
+    yield from _read(visit, file, "")
 
 
 @_telling(1, 0)
@@ -210,9 +236,8 @@ def _how_to_run(work: Work) -> str:
     return details("How to run the files", f"<pre>{escape(text)}</pre>")
 
 
-def _cancel(work: Work | None) -> None:
-    if work is not None:
-        work.cancel()
+def _cancel(visit: Visit) -> None:
+    visit.work.cancel()
 
 
 @_telling(3, 0)

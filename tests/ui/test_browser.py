@@ -5,6 +5,7 @@ LORAMETA_PICTURES=DIR keeps pictures for the docs, of the bank that is the defau
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import socket
@@ -110,10 +111,9 @@ def test_from_a_csv_to_an_answer_and_the_downloads(browser, serve, tiny_bank, tm
     browser.find("#question textarea, #question input").send_keys("dog farm 1")
     browser.find("#ask").click()
     browser.wait("#asked", lambda one: "Answered" in one.text)
-    picture(browser, "page.png", 2700)
+    picture(browser, "answers.png", 2700)
     look(browser, dark=True, phone=True)
     assert width(browser)[0] <= 390
-    picture(browser, "page-phone.png")
     look(browser)
     for key in ("peft", "gguf", "report"):
         browser.wait(f"#{key}", lambda one: one.is_enabled()).click()
@@ -149,18 +149,27 @@ def test_a_refused_file_is_explained_as_in_the_terminal(browser, serve, tiny_ban
 
 
 def test_columns_are_chosen_by_what_is_in_them(browser, serve, tiny_bank, tmp_path):
+    lines = example("helpdesk_train.jsonl").read_text(encoding="utf-8").splitlines()
+    given = [json.loads(line) for line in lines]
     rows = tmp_path / "messages.csv"
-    rows.write_text("message,team\nWhere is my parcel?,delivery\nI cannot log in,account\n", encoding="utf-8")
-    browser.driver.get(serve(tiny_bank))
+    with rows.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["message", "team"], *([row["input"], row["output"]] for row in given)])
+    browser.driver.get(serve("smollm2" if PICTURES else tiny_bank))
     read(browser, rows)
     browser.wait("#rows [role=alert]", lambda one: "no input column" in one.text)
-    preview = "message team Where is my parcel? delivery"
+    preview = " ".join(f"message team {given[0]['input']} {given[0]['output']}".split())
     assert preview in " ".join(browser.find("#rows").text.split())
     pick(browser, "input-column", "message")
     browser.wait("#rows", lambda one: "prompt from message, no answers" in one.text)
     pick(browser, "output-column", "team")
     browser.wait("#rows", lambda one: "prompt from message, answer from team" in one.text)
     assert preview in " ".join(browser.find("#rows").text.split())
+    browser.find("#compare").click()
+    browser.wait("#found", lambda one: "Nearest dataset" in one.text and "Expected gain" in one.text)
+    picture(browser, "page.png", 2300)
+    look(browser, dark=True, phone=True)
+    assert width(browser)[0] <= 390
+    picture(browser, "page-phone.png")
     assert browser.console() == []
 
 

@@ -90,6 +90,23 @@ def test_pasted_rows_of_any_form(work, text, columns):
     assert work.examples == []
 
 
+def test_each_visitor_has_a_work_of_its_own_from_the_first_click(tiny_bank):
+    import copy
+
+    from lorameta.ui.page import Visit
+
+    template = Visit(AdapterBank.open(tiny_bank))
+    one, other = copy.deepcopy(template), copy.deepcopy(template)
+    assert one.work is one.work
+    assert one.work is not other.work
+    assert one.work.bank is other.work.bank
+    folder = one.work.folder
+    assert folder.exists()
+    for visit in (template, one, other):
+        visit.close()
+    assert not folder.exists()
+
+
 def test_a_refused_file_is_called_by_its_name(work, tmp_path):
     place = tmp_path / "upload-7f3a" / "notes.csv"
     place.parent.mkdir()
