@@ -39,10 +39,10 @@ docs: $(VENV)/.docs ## build the documentation site into build/site; a broken li
 notebooks: $(VENV)/.dev ## run the notebooks and store what they print
 	@$(PY) notebooks/execute.py
 
-bank: bank-data $(VENV)/.dev ## make the embedded bank again: BANK_DATA=folder with tasks/ and corpus/ (adapter_bank/tiny/recipe/README.md)
+bank: bank-data $(VENV)/.dev ## make the bank tiny again: BANK_DATA=folder with tasks/ and corpus/ (adapter_bank/tiny/recipe/README.md)
 	@set -e; for step in $(STEPS); do echo "$$step ..."; $(PY) adapter_bank/tiny/recipe/$$step.py --data "$(BANK_DATA)"; done
-	@$(PY) -m lorameta bank fit
-	@$(PY) -m lorameta bank check
+	@$(PY) -m lorameta bank fit adapter_bank/tiny
+	@$(PY) -m lorameta bank check adapter_bank/tiny
 
 bank-data:
 	@test -d "$(BANK_DATA)/tasks" || { echo "make bank needs BANK_DATA=FOLDER, with tasks/ and corpus/ in it"; exit 2; }

@@ -1,6 +1,7 @@
 """What is shipped: the dependencies are pinned, the wheel carries the bank, no path or host of a machine is in it."""
 
 import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,17 @@ def test_the_wheel_carries_every_file_of_the_bank_and_no_cache(wheel_files):
         path for path in wheel_files if "/adapter_bank/" in path
     }
     assert not [path for path in wheel_files if ignored.search(path)]
+
+
+def test_the_wheel_is_below_20_mb():
+    """Deflated as a wheel is; the adapters and the base hardly shrink."""
+    from hatchling.builders.wheel import WheelBuilder
+
+    sizes = [
+        len(zlib.compress(Path(file.path).read_bytes()))
+        for file in WheelBuilder(str(ROOT)).recurse_selected_project_files()
+    ]
+    assert sum(sizes) < 20e6
 
 
 def test_the_bank_smollm2_is_a_distribution_of_its_own():

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from tasks import BANK, SEED, WORK, bank_tasks, base_hash, finished, in_the_bank, load_rows, split_rows
+from tasks import BANK, SEED, WORK, base_hash, finished, in_the_bank, kept_tasks, load_rows, split_rows
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=BANK / "base")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="threads a worker")
-    parser.add_argument("--tasks", nargs="*", help="only these")
+    parser.add_argument("--tasks", nargs="*", help="only these, of the bank's")
     parser.add_argument("--trial", action="store_true")
     for name, value in asdict(Settings()).items():
         kind = dict(nargs="*", type=str) if isinstance(value, tuple) else dict(type=type(value))
@@ -160,7 +160,7 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen = {name: getattr(arguments, name) for name in asdict(Settings())}
     settings = replace(Settings(), **chosen | {"targets": tuple(chosen["targets"])})
-    tasks = [t for t in by_family(bank_tasks(arguments.data)) if not arguments.tasks or t["id"] in arguments.tasks]
+    tasks = [t for t in by_family(kept_tasks(arguments.data)) if not arguments.tasks or t["id"] in arguments.tasks]
     (WORK / "adapters").mkdir(parents=True, exist_ok=True)
     if not arguments.trial:
         done = in_the_bank()

@@ -6,7 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from tasks import BANK, SEED, WORK, bank_tasks, base_tasks, finished, in_the_bank, load_rows, split_rows
+from tasks import BANK, SEED, WORK, bank_tasks, base_tasks, finished, in_the_bank, kept_tasks, load_rows, split_rows
 
 from lorameta.bank import AdapterBank, AdapterRecord, BaseRecord, write_bank
 from lorameta.data import load_examples
@@ -23,8 +23,9 @@ A small Mistral-architecture base model and LoRA adapters for it, trained by thi
 that lorameta runs, is tested and is measured without a network. `recipe/` remakes all of it; `bank.json` holds every
 number below, the hyperparameters, the hashes and the source of every row. It is a laboratory, not an assistant.
 
-{kept} adapters, of {trained} trained. The scores are on test rows, which neither the training nor the choice of an
-epoch saw.
+{kept} adapters. Those of {whole} other tasks were trained as well and taken out when the bank was cut to what
+tests and quick examples need. The older study, `benchmarks/results/quality.md`, is of the bank before the cut.
+The scores are on test rows, which neither the training nor the choice of an epoch saw.
 
 | adapter | family | base: exact match | adapter | base: ROUGE-L | adapter | source | licence of the rows |
 |---|---|---:|---:|---:|---:|---|---|"""
@@ -59,8 +60,14 @@ def summarise(data: Path, task_id: str, tokens: TokenEncoder, sentences: Sentenc
     return summary
 
 
-def readme(records: list[AdapterRecord], left_out: list[dict], own: list[dict]) -> str:
-    lines = [HEAD.format(kept=len(records), trained=len(records) + len(left_out))]
+def not_kept(data: Path, left_out: list[dict]) -> list[str]:
+    """Tasks of the whole bank of before that are neither in this one nor left out of it."""
+    tasks = {task["id"] for task in bank_tasks(data)} - {task["id"] for task in kept_tasks(data)}
+    return sorted(tasks - {entry["id"] for entry in left_out})
+
+
+def readme(records: list[AdapterRecord], left_out: list[dict], own: list[dict], whole: int) -> str:
+    lines = [HEAD.format(kept=len(records), whole=whole)]
     for record in records:
         base, adapter = record.scores["test"]["base"], record.scores["test"]["adapter"]
         lines.append(
@@ -78,10 +85,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     data = parser.parse_args().data
-    tasks = {task["id"]: task for task in bank_tasks(data)}
+    tasks = {task["id"]: task for task in kept_tasks(data)}
     tokens, sentences = TokenEncoder(BANK / "base"), SentenceEncoder(max_rows=EMBEDDED_ROWS)
     records, left_out, summaries = [], [], {}
-    fresh = finished()
+    fresh = {name: facts for name, facts in finished().items() if name in tasks}
     kept = [record for name, record in in_the_bank().items() if name not in fresh]
     if kept:
         bank = AdapterBank.open(BANK)
@@ -131,10 +138,12 @@ def main() -> None:
         recipe={
             "seed": SEED,
             "base_tasks": [task["id"] for task in base_tasks(data)],
+            "tasks_not_kept": not_kept(data, left_out),
             "tasks_not_trained_yet": sorted(set(tasks) - summaries.keys() - {e["id"] for e in left_out}),
         },
     )
-    (BANK / "README.md").write_text(readme(records, left_out, base_tasks(data)), encoding="utf-8")
+    text = readme(records, left_out, base_tasks(data), len(not_kept(data, left_out)))
+    (BANK / "README.md").write_text(text, encoding="utf-8")
     print(f"{len(records)} adapters in the bank, {len(left_out)} left out")
 
 

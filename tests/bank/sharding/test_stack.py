@@ -202,7 +202,7 @@ def test_the_embedded_bank_generates_the_same_adapter_from_shards(tmp_path):
 
     tiny = AdapterBank.open("tiny").path
     root = Path(shutil.copytree(tiny, tmp_path / "bank", ignore=shutil.ignore_patterns("recipe")))
-    stack(root, shard_bytes=10_000_000)
+    stack(root, shard_bytes=2_000_000)
     dataset = [{"input": f"Is {i} odd or even?", "output": "odd" if i % 2 else "even"} for i in range(8)]
     made = []
     for bank, name in (("embedded", "one"), (root, "two")):
