@@ -15,7 +15,7 @@ ROWS = [Example(f"prompt {i}", (f"answer {i % 7}",)) for i in range(600)]
 
 
 def bucket(example: Example) -> int:
-    """The rule of the embedded bank's recipe, written anew."""
+    """The rule of the embedded bank's recipe, written again."""
     text = example.input + "\0" + example.outputs[0]
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 100
 
