@@ -21,7 +21,7 @@ import numpy as np
 from lorameta.base_model.batch import encode_example
 from lorameta.base_model.load import Base, load_base
 from lorameta.data import Example, load_examples
-from lorameta.training.fit import _decide
+from lorameta.training.fit import decide
 from lorameta.training.fit.block import BlockFit
 from lorameta.training.fit.head import HeadFit
 from lorameta.training.fit.solver import predict
@@ -56,7 +56,7 @@ def measure(base: Base, examples: list[Example], rows: int, test: int) -> dict[s
     }
     for name, (forms, rank) in FORMS.items():
         started = time.process_time()
-        update, report = _decide(passed, examples[:rows], readout, {}, forms, rank, 0.25, None, 0.0, 0)
+        update, report = decide(passed, examples[:rows], readout, {}, forms, rank, 0.25, None, 0.0, 0)
         seconds = time.process_time() - started
         after = unseen
         for part in report["rank"] if update else ():

@@ -124,9 +124,9 @@ class Scorer:
             tokenizer.pad_token = tokenizer.eos_token
         self.base_model, self.model, self.tokenizer = name, model.eval(), tokenizer
         self._peft: Any = None
-        self._positions = positions_of(self.model.config)
-        self._ends = end_tokens(self.model, tokenizer)
-        self._end_texts = [text for text in tokenizer.convert_ids_to_tokens(self._ends) if text and text.strip()]
+        self.positions = positions_of(self.model.config)
+        self.end_tokens = end_tokens(self.model, tokenizer)
+        self._end_texts = [text for text in tokenizer.convert_ids_to_tokens(self.end_tokens) if text and text.strip()]
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
         tokens = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
@@ -206,9 +206,9 @@ class Scorer:
         from transformers import StoppingCriteriaList
 
         one_line = not any("\n" in output.strip() for example in examples for output in example.outputs)
-        room = None if self._positions is None else max(self._positions - self.max_new_tokens, self._positions // 2)
-        ids, cut = encode_prompts(self.tokenizer, [example.input for example in examples], room)
-        warn_of_cut(cut, len(ids), room, f"scoring (beside answers of {self.max_new_tokens})")
+        longest = None if self.positions is None else max(self.positions - self.max_new_tokens, self.positions // 2)
+        ids, cut = encode_prompts(self.tokenizer, [example.input for example in examples], longest)
+        warn_of_cut(cut, len(ids), longest, f"scoring (beside answers of {self.max_new_tokens})")
         predictions = [""] * len(examples)
         breaks = torch.tensor(self._line_breaks)
 
@@ -223,9 +223,9 @@ class Scorer:
             output = model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
-                max_new_tokens=min(self.max_new_tokens, (self._positions or 1 << 40) - width),
+                max_new_tokens=min(self.max_new_tokens, (self.positions or 1 << 40) - width),
                 do_sample=False,
-                eos_token_id=self._ends,
+                eos_token_id=self.end_tokens,
                 pad_token_id=self.tokenizer.pad_token_id,
                 stopping_criteria=StoppingCriteriaList([ends_line] if one_line else []),
             )
@@ -239,8 +239,8 @@ class Scorer:
 
     def _losses(self, model: Any, examples: Sequence[Example]) -> tuple[list[float], list[float]]:
         """Sum of the losses of a row's answer tokens, and their number, row by row."""
-        encoded, cut = encode_rows(self.tokenizer, examples, self._positions)
-        warn_of_cut(cut, len(encoded), self._positions, "scoring")
+        encoded, cut = encode_rows(self.tokenizer, examples, self.positions)
+        warn_of_cut(cut, len(encoded), self.positions, "scoring")
         sums, tokens = [0.0] * len(encoded), [0.0] * len(encoded)
         for batch in by_length([len(example.ids) for example in encoded], self.batch_size):
             ids, attention, answers = collate([encoded[i] for i in batch], self.tokenizer.pad_token_id)

@@ -87,7 +87,7 @@ def test_all_end_tokens_of_the_base_end_an_answer(scorer):
         assert set(end_tokens(model, scorer.tokenizer)) == {scorer.tokenizer.eos_token_id, *token}
         ended = Scorer.of("tiny", model, scorer.tokenizer, max_new_tokens=6)
         assert len(ended.generate(["Input: red\n\nOutput:"])[0]) <= len(first)
-        assert set(ended._ends) > {scorer.tokenizer.eos_token_id}
+        assert set(ended.end_tokens) > {scorer.tokenizer.eos_token_id}
     finally:
         model.generation_config = before
 
@@ -111,7 +111,7 @@ def test_prompts_beyond_the_positions_are_cut_by_one_rule_and_said_so(scorer):
     assert (prompt, count) == ([alone[0], *alone[-19:]], 1)
 
     short = Scorer.of("tiny", scorer.model, scorer.tokenizer, max_new_tokens=6)
-    short._positions = 26
+    short.positions = 26
     with pytest.warns(LorametaWarning, match=r"1 of 2 rows have more than the 20 tokens that can be read in scoring"):
         assert len(short.score(rows).predictions) == 2
     with warnings.catch_warnings():

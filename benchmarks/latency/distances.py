@@ -34,7 +34,7 @@ Plain = Callable[[DatasetSummary], float]
 
 
 def draw(generator: np.random.Generator, vocabulary: int, rows: int, row_tokens: int) -> DatasetSummary:
-    """A dataset: its tokens are Zipf's but for a taste of its own, its embeddings unit vectors about one of its own."""
+    """A dataset: its tokens are Zipf's with a preference of its own, its embeddings unit vectors about a mean."""
     weights = (np.arange(vocabulary) + 2.7) ** -1.07 * np.exp(1.5 * generator.normal(size=vocabulary))
     counts = generator.multinomial(rows * row_tokens, weights / weights.sum())
     points = generator.normal(size=DIMENSION) + generator.normal(size=(SAMPLE, DIMENSION))

@@ -35,7 +35,7 @@ TOP, TOP_SHARE = 3, 0.24
 
 
 @dataclass(frozen=True)
-class Run:
+class Start:
     """A start, as options of generate_adapter (None: from scratch), its share of the full run's steps, and layers."""
 
     start: dict[str, Any] | None
@@ -44,15 +44,15 @@ class Run:
 
 
 RUNS = {
-    "from scratch": Run(None),
-    "uniform average": Run({"operator": "uniform"}),
-    "nearest adapter": Run({"operator": "nearest"}),
-    "generated": Run({}),
-    "generated, trial": Run({"operator": "trial"}),
-    "generated, upper half": Run({}, TOP_SHARE, TOP),
-    "uniform average, all steps": Run({"operator": "uniform"}, 1.0),
-    "nearest adapter, all steps": Run({"operator": "nearest"}, 1.0),
-    "generated, all steps": Run({}, 1.0),
+    "from scratch": Start(None),
+    "uniform average": Start({"operator": "uniform"}),
+    "nearest adapter": Start({"operator": "nearest"}),
+    "generated": Start({}),
+    "generated, trial": Start({"operator": "trial"}),
+    "generated, upper half": Start({}, TOP_SHARE, TOP),
+    "uniform average, all steps": Start({"operator": "uniform"}, 1.0),
+    "nearest adapter, all steps": Start({"operator": "nearest"}, 1.0),
+    "generated, all steps": Start({}, 1.0),
 }
 FULL = "full fine-tune"
 #: Rows that the best state is chosen by, and how often they are measured at least: the points of a curve.

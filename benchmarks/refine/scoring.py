@@ -125,7 +125,7 @@ class UpdateScorer:
         """Loss (nats a token of the first reference) and forced exact match; with `answers` also those of the answers.
 
         `forced_exact_match` is the share of rows whose first reference is the most likely continuation token by
-        token: the exact match of greedy decoding, but for other spellings of the same text in tokens.
+        token: the exact match of greedy decoding, except other spellings of the same text in tokens.
         """
         self.apply(update)
         total, tokens, forced = 0.0, 0, 0

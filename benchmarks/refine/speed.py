@@ -142,7 +142,7 @@ def with_ours(
     from lorameta.training import engine as ours
     from lorameta.training.engine import BETAS
     from lorameta.training.prefix import Prefix, frozen_layers
-    from lorameta.training.rows import batches, cut, piece_tokens, pieces
+    from lorameta.training.rows import batches, cut, micro_batch_tokens, micro_batches
 
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = ours.optimizer_of(parameters, settings.rate(base.model.config.hidden_size), 0.0)
@@ -150,13 +150,13 @@ def with_ours(
         optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, betas=BETAS, foreach=False, fused=False)
     if variant.endswith("compiled"):
         model.get_base_model().get_decoder().compile(dynamic=True)
-    most = piece_tokens(base.model.num_parameters())
+    most = micro_batch_tokens(base.model.num_parameters())
     lengths, pad = [len(row.ids) for row in rows], base.tokenizer.pad_token_id
 
     def all_logits(batch: list[int]) -> float:
         count = sum(ours.answers(rows[i]) for i in batch)
-        for piece in pieces(lengths, batch, rows=None, tokens=most):
-            ids, attention, answers = collate([rows[i] for i in piece], pad)
+        for micro_batch in micro_batches(lengths, batch, rows=None, tokens=most):
+            ids, attention, answers = collate([rows[i] for i in micro_batch], pad)
             logits = model(input_ids=ids, attention_mask=attention).logits[:, :-1].float()
             labels = ids[:, 1:].masked_fill(~answers[:, 1:], -100)
             loss = cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="sum") / count

@@ -1,4 +1,4 @@
-"""`lorameta.json` beside an adapter: what PEFT's files have no place for, and what is well without."""
+"""`lorameta.json` beside an adapter: what PEFT's files cannot hold, and PEFT does not need."""
 
 from __future__ import annotations
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorameta.adapter import Adapter
 from lorameta.bank.hub.fetch import fetch, is_away
@@ -22,6 +22,7 @@ from lorameta.files.links import is_directory, is_file, reason, resolved
 if TYPE_CHECKING:
     from lorameta.adapter.peft_format import PeftAdapter
     from lorameta.bank.check import CheckReport
+    from lorameta.base_model.templates import ChatTemplate
     from lorameta.data import Example
     from lorameta.encoder.summary import Summaries
 
@@ -103,7 +104,20 @@ class AdapterBank:
         """Return rows with the prompts that the adapters of this bank were trained with."""
         from lorameta.base_model.templates import rendered
 
-        return rendered(self.prompt_template, examples)
+        return rendered(self.prompt_template, examples, lambda: self.chat_template)
+
+    def about_rows(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """Return what a report keeps of the rows' prompts, see :func:`lorameta.base_model.templates.about_rows`."""
+        from lorameta.base_model.templates import about_rows
+
+        return about_rows(self.prompt_template, examples, lambda: self.chat_template)
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        """The chat template of the base, for rows that are conversations; None if the bank has none of it."""
+        from lorameta.base_model.templates import ChatTemplate
+
+        return ChatTemplate.of_directory(self.tokenizer_path)
 
     @property
     def tokenizer_path(self) -> Path | None:

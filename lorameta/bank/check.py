@@ -107,7 +107,7 @@ def check_bank(
     sound = {name: measures[name] for name in bank if name in measures and not notes[name]}
     odd = odd_shapes({name: one.layout for name, one in sound.items()})
     report.problems += [f"{name}: {problem}" for name, problem in odd]
-    _compare_norms({name: one.norm for name, one in sound.items()}, report)
+    compare_norms({name: one.norm for name, one in sound.items()}, report)
     _note_missing_modules({name: one.layout for name, one in sound.items()}, report)
     report.warnings += equal_updates(bank, sound)
     _find_strays(bank, report)
@@ -247,7 +247,7 @@ def _check_summaries(bank: AdapterBank, report: CheckReport) -> None:
         report.problems.append("summaries: they were made with another tokenizer than the base's; make them again")
 
 
-def _compare_norms(norms: dict[str, float], report: CheckReport) -> None:
+def compare_norms(norms: dict[str, float], report: CheckReport) -> None:
     usual = median([norm for norm in norms.values() if norm > 0] or [0.0])
     for name, norm in norms.items():
         if norm == 0:

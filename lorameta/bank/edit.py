@@ -146,11 +146,11 @@ def _commit(root: Path, before: bytes | None, change: Change, moved: dict[Path, 
         _move(root, target, source, moved)
     if data is not None:
         write_file(root / manifest.summaries["file"], data)
-    _sync(root)
+    sync(root)
     if _read(root) != before:
         return None
     write_file(root / MANIFEST, text)
-    _sync(root)
+    sync(root)
     return manifest
 
 
@@ -217,13 +217,13 @@ def _move(root: Path, target: str, source: Path, moved: dict[Path, str]) -> None
         if here != place:
             place.parent.mkdir(parents=True, exist_ok=True)
             (here.replace if here.is_file() else here.rename)(place)
-            _sync(place.parent)
+            sync(place.parent)
     except OSError as error:
         raise LorametaError(f"cannot write {place}: {reason(error)}; the bank is what it was before") from error
     moved[source] = target
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Make renames in a directory last, where the system can; without it a power cut may undo or reorder them."""
     with contextlib.suppress(OSError, AttributeError):
         handle = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))

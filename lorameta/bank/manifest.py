@@ -50,7 +50,7 @@ def parse_manifest(directory: Path, data: bytes) -> Manifest:
     problems: list[str] = []
     manifest = parse(content, problems)
     if manifest is None:
-        raise BankError(violations(problems, f"{path} is no valid manifest:", "Get the bank again, or write it anew."))
+        raise BankError(violations(problems, f"{path} is no valid manifest:", "Get the bank again, or rewrite it."))
     return manifest
 
 

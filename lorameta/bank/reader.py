@@ -105,7 +105,7 @@ class AdapterReader:
             return None
         if new.sha256 == record.sha256 or (record.row_sha256 and new.row_sha256 == record.row_sha256):
             return new
-        if record.shard and not new.shard:  # perhaps the same numbers, written anew with other names or dtypes
+        if record.shard and not new.shard:  # perhaps the same numbers, rewritten with other names or dtypes
             with contextlib.suppress(BankError):
                 path = inside(self._root, f"{new.path}/{WEIGHTS}")
                 with TensorFile(path) as file:

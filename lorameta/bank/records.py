@@ -168,9 +168,9 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
         problems.append(f"has format {short(content.get('format'))}; this lorameta reads {read}, upgrade one of them")
         return None
     before = len(problems)
-    take = _Taker(content, "", problems)
-    name = take("name", _TEXT)
-    base = _Taker(take("base", _OBJECT), "base.", problems)
+    get = _Checked(content, "", problems)
+    name = get("name", _TEXT)
+    base = _Checked(get("base", _OBJECT), "base.", problems)
     base_record = BaseRecord(
         model=base("model", _NAME),
         revision=base("revision", _NAME_OR_NONE),
@@ -182,22 +182,22 @@ def parse(content: Any, problems: list[str]) -> Manifest | None:
     problems += [f"base.sha256: {p}" for file in base_record.sha256 for p in unsafe_path(file)]
     if base_record.sha256:
         problems += [f"base.model: {problem}" for problem in unsafe_path(base_record.model)]
-    entry = _Taker(take("summaries", _OBJECT), "summaries.", problems)
+    entry = _Checked(get("summaries", _OBJECT), "summaries.", problems)
     summaries = {"file": entry("file", _TEXT), "sha256": entry("sha256", _HASH), "bytes": entry("bytes", _COUNT)}
     problems += [f"summaries.file: {problem}" for problem in unsafe_path(summaries["file"])]
-    records = [_parse_record(one, i, problems) for i, one in enumerate(take("adapters", _LIST))]
+    records = [_parse_record(one, i, problems) for i, one in enumerate(get("adapters", _LIST))]
     problems += unsafe_ids([record.id for record in records])
-    shards = _parse_shards(take("shards", _OBJECT, default={}), records, problems)
+    shards = _parse_shards(get("shards", _OBJECT, default={}), records, problems)
     if shards and content["format"] == 1:
         problems.append("shards: a bank of format 1 has none")
     if content["format"] < 3 and any("bits" in entry for entry in shards.values()):
         problems.append("shards: those of 8 bits are for a bank of format 3")
     left_out = []
-    for i, one in enumerate(take("left_out", _LIST, default=[])):
-        entry = _Taker(one, f"left_out[{i}].", problems)
+    for i, one in enumerate(get("left_out", _LIST, default=[])):
+        entry = _Checked(one, f"left_out[{i}].", problems)
         left_out.append({"id": entry("id", _TEXT), "reason": entry("reason", _TEXT)})
-    encoders, recipe = take("encoders", _OBJECTS, default={}), take("recipe", _OBJECT, default={})
-    template = take("prompt_template", _TEMPLATE, default="")
+    encoders, recipe = get("encoders", _OBJECTS, default={}), get("recipe", _OBJECT, default={})
+    template = get("prompt_template", _TEMPLATE, default="")
     if len(problems) > before:
         return None
     return Manifest(name, base_record, summaries, tuple(records), encoders, tuple(left_out), recipe, shards, template)
@@ -242,8 +242,8 @@ _NUMBER: Check = (
 _REQUIRED = object()
 
 
-class _Taker:
-    """Takes checked values out of a JSON object; notes what is wrong and goes on with a stand-in."""
+class _Checked:
+    """Get checked values out of a JSON object; notes what is wrong and goes on with a stand-in."""
 
     def __init__(self, values: Any, where: str, problems: list[str]) -> None:
         if not isinstance(values, Mapping):
@@ -267,29 +267,29 @@ class _Taker:
 def _parse_record(content: Any, index: int, problems: list[str]) -> AdapterRecord:
     label = content.get("id") if isinstance(content, dict) else None
     where = f"adapters[{label if isinstance(label, str) else index}]"
-    take = _Taker(content, f"{where}.", problems)
+    get = _Checked(content, f"{where}.", problems)
     record = AdapterRecord(
-        id=take("id", _TEXT),
-        task=take("task", _TEXT),
-        family=take("family", _ANY_TEXT, default=""),
-        description=take("description", _ANY_TEXT, default=""),
-        source=take("source", _OBJECT, default={}),
-        licence=take("licence", _ANY_TEXT, default=""),
-        rows=take("rows", _COUNTS, default={}),
-        training=take("training", _OBJECT, default={}),
-        scores=take("scores", _OBJECT, default={}),
-        rank=take("rank", _COUNT),
-        alpha=take("alpha", _NUMBER),
-        rslora=take("rslora", _FLAG, default=False),
-        targets=tuple(take("targets", _TEXTS)),
-        path=take("path", _TEXT),
-        sha256=take("sha256", _HASH),
-        config_sha256=take("config_sha256", _HASH),
-        bytes=take("bytes", _COUNT),
-        shard=take("shard", _ANY_TEXT, default=""),
-        row=take("row", _COUNT_OR_NONE),
-        row_sha256=take("row_sha256", _HASH_OR_EMPTY, default=""),
-        hub=take("hub", _TEXT_VALUES, default={}),
+        id=get("id", _TEXT),
+        task=get("task", _TEXT),
+        family=get("family", _ANY_TEXT, default=""),
+        description=get("description", _ANY_TEXT, default=""),
+        source=get("source", _OBJECT, default={}),
+        licence=get("licence", _ANY_TEXT, default=""),
+        rows=get("rows", _COUNTS, default={}),
+        training=get("training", _OBJECT, default={}),
+        scores=get("scores", _OBJECT, default={}),
+        rank=get("rank", _COUNT),
+        alpha=get("alpha", _NUMBER),
+        rslora=get("rslora", _FLAG, default=False),
+        targets=tuple(get("targets", _TEXTS)),
+        path=get("path", _TEXT),
+        sha256=get("sha256", _HASH),
+        config_sha256=get("config_sha256", _HASH),
+        bytes=get("bytes", _COUNT),
+        shard=get("shard", _ANY_TEXT, default=""),
+        row=get("row", _COUNT_OR_NONE),
+        row_sha256=get("row_sha256", _HASH_OR_EMPTY, default=""),
+        hub=get("hub", _TEXT_VALUES, default={}),
     )
     if record.hub and (lacking := sorted({"repo", "revision", "file"} - set(record.hub))):
         problems.append(f"{where}.hub lacks {', '.join(lacking)}")
@@ -304,10 +304,10 @@ def _parse_shards(content: dict[str, Any], records: list[AdapterRecord], problem
     """The files of the shards, each named after its content, and the check that every record points into one."""
     shards: dict[str, dict[str, Any]] = {}
     for file, one in content.items():
-        take = _Taker(one, f"shards[{file}].", problems)
-        shards[file] = {"sha256": take("sha256", _HASH), "bytes": take("bytes", _COUNT)}
+        get = _Checked(one, f"shards[{file}].", problems)
+        shards[file] = {"sha256": get("sha256", _HASH), "bytes": get("bytes", _COUNT)}
         if isinstance(one, Mapping) and "bits" in one:
-            shards[file]["bits"] = take("bits", _EIGHT)
+            shards[file]["bits"] = get("bits", _EIGHT)
         named = _SHARD.fullmatch(file)
         if named is None or not shards[file]["sha256"].startswith(named["begin"]):
             problems.append(f"shards: {file!r} is no name of a shard, shards/<its SHA-256's first 16>.safetensors")

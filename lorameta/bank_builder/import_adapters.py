@@ -68,7 +68,7 @@ def import_all(
     Returns
     -------
     dict of str to ImportedAdapter
-        Those that can be used, but for what `bad` says.
+        Those that can be used, except what `bad` lists.
     """
 
     def one_of(source: Source) -> tuple[ImportedAdapter | None, list[str]]:

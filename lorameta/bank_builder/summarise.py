@@ -84,13 +84,13 @@ class Summariser:
         self, name: str, dataset: Dataset, *, input_column: str | None = None, output_column: str | None = None
     ) -> Summaries:
         """The summaries of one dataset, a file or rows, under the id `name`; its own columns go before those of all."""
-        from lorameta.base_model.templates import rendered
+        from lorameta.base_model.templates import ChatTemplate, rendered
         from lorameta.data import read_examples
         from lorameta.encoder import Summaries, merge
 
         reading = self.reading.of_columns(input_column, output_column)
         examples, report = read_examples(dataset, require_output=False, **reading.as_dict())
-        examples = rendered(self.prompt_template, examples)
+        examples = rendered(self.prompt_template, examples, lambda: ChatTemplate.of_directory(self.tokenizer))
         self.reads.append(report)
         found = [self.tokens.encode(examples)] if "tokens" in self.parts else []
         if "sentence" in self.parts:

@@ -21,7 +21,7 @@ from lorameta.files.links import user_path
 from lorameta.files.tensors import layout, narrow
 
 #: Names of llama.cpp within a block → those of transformers within a layer.
-_BLOCK = {
+BLOCK = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -190,6 +190,6 @@ def _renamed(name: str, source: object) -> str:
     if suffix == "weight" and stem in _OUTSIDE:
         return f"{_OUTSIDE[stem]}.weight"
     parts = stem.split(".")
-    if suffix == "weight" and len(parts) == 3 and parts[0] == "blk" and parts[2] in _BLOCK:
-        return f"model.layers.{parts[1]}.{_BLOCK[parts[2]]}.weight"
+    if suffix == "weight" and len(parts) == 3 and parts[0] == "blk" and parts[2] in BLOCK:
+        return f"model.layers.{parts[1]}.{BLOCK[parts[2]]}.weight"
     raise BankError(f"{source} holds a tensor {name}, which the Llama architecture does not have")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lorameta.adapter import Adapter
     from lorameta.bank import AdapterBank
     from lorameta.data import Example
+    from lorameta.evaluate import Scorer
 
 
 @with_reading
@@ -69,7 +70,6 @@ def evaluate(
         raise UsageError(f"{predictions} is a directory; name a file for the predictions")
     read = reading.rows(data, labelled=True)
     opened = common.open_bank(bank) if base is None else None
-    examples = read if opened is None else opened.prompts(read)
     candidates: dict[str, Adapter | None] = {"base": None, **_read(adapter or [])}
     with waiting("loading the base model"):
         from lorameta.evaluate import Scorer
@@ -77,6 +77,7 @@ def evaluate(
         notes = _add_baselines(candidates, read, opened) if baselines and opened is not None else {}
         where, revision = _base_of(base, opened)
         scorer = Scorer(where, revision=revision, batch_size=batch_size, max_new_tokens=max_new_tokens)
+        examples, around = _prompts(read, opened, scorer, where)
         _require_same_base(candidates, _names_of(base, opened, base_name or []), scorer.model)
     chosen = examples[:limit]
     with counting("scoring", len(chosen) * len(candidates), "rows") as progress:
@@ -113,7 +114,6 @@ def evaluate(
     if found := report["confusion"].get(shown):
         typer.echo(f"Answers of {shown} by the label that was wanted:\n{told.confusion_table(found)}\n")
     typer.echo(f"Some answers of {shown} (--predictions FILE.jsonl has them all):")
-    around = "" if opened is None else opened.prompt_template
     typer.echo(f"{told.answers_text(rows, chosen, shown, within=around)}\n")
     if notes:
         typer.echo(f"nearest adapter: {notes['nearest']}, the one nearest to these {len(examples)} rows")
@@ -166,6 +166,16 @@ def _base_of(base: str | None, bank: AdapterBank | None) -> tuple[str, str | Non
     from lorameta.base_model.locate import local_base
 
     return local_base(base or ""), None
+
+
+def _prompts(rows: list[Example], bank: AdapterBank | None, scorer: Scorer, base: str) -> tuple[list[Example], str]:
+    """Return the rows as the model reads them, and the template that is around them."""
+    if bank is not None:
+        return bank.prompts(rows), bank.about_rows(rows).get("prompt_template", "")
+    from lorameta.base_model.templates import ChatTemplate, common_template, rendered
+
+    chat = lambda: ChatTemplate.of(scorer.tokenizer, base)  # noqa: E731
+    return rendered("", rows, chat), common_template("", rows, chat)
 
 
 def _names_of(base: str | None, bank: AdapterBank | None, more: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lorameta.adapter import Adapter
     from lorameta.data import Example
     from lorameta.machine.energy import EnergyMeter
-    from lorameta.training import Progress, RefineSettings
+    from lorameta.training import RefineSettings, TrainingProgress
     from lorameta.training.job import PreparedTraining
     from lorameta.training.plan import TrainingPlan
 
@@ -46,7 +46,7 @@ LogFile = Annotated[
     typer.Option("--log", metavar="FILE", help="Add a JSON line to FILE for each step, measurement, checkpoint."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, from two steps, and stop.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew instead of going on with a run that was killed.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming a run that was killed.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the adapter that DIR holds already.")]
 
 
@@ -161,7 +161,7 @@ def write(adapter: Adapter, output: Path) -> None:
 
 
 @contextmanager
-def watching(plan: TrainingPlan) -> Iterator[Callable[[Progress], None]]:
+def watching(plan: TrainingPlan) -> Iterator[Callable[[TrainingProgress], None]]:
     """A bar in a terminal: losses, tokens a second, memory, time left."""
     from tqdm import tqdm
 
@@ -170,7 +170,7 @@ def watching(plan: TrainingPlan) -> Iterator[Callable[[Progress], None]]:
     layout = "training {percentage:3.0f}% |{bar}| {postfix}"
     with tqdm(total=1.0, bar_format=layout, disable=None, leave=False, dynamic_ncols=True) as bar:
 
-        def report(progress: Progress) -> None:
+        def report(progress: TrainingProgress) -> None:
             if bar.disable:
                 return
             steps = "" if progress.steps is None else f"/{progress.steps}"

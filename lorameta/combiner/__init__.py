@@ -13,7 +13,7 @@ from lorameta.combiner.concat import concat
 from lorameta.combiner.delta import delta
 from lorameta.combiner.factor import factor
 from lorameta.combiner.parallel import each
-from lorameta.combiner.terms import Group
+from lorameta.combiner.terms import MixedAdapters
 from lorameta.errors import BankError, UsageError, violations
 
 if TYPE_CHECKING:
@@ -87,14 +87,14 @@ def combine(
     values = _check_weights(weights, len(adapters))
     used = [index for index, weight in enumerate(values) if weight != 0]
     names = [adapters[index].name or f"adapter {index}" for index in used]
-    group = Group([adapters[index].modules for index in used])
-    _check_fit(group, names, [adapters[index].base_model for index in used])
+    mixed = MixedAdapters([adapters[index].modules for index in used])
+    _check_fit(mixed, names, [adapters[index].base_model for index in used])
     values = values[used]
-    rank = max(r for found in group.layouts for r, _, _, _ in found.values()) if rank is None else int(rank)
+    rank = max(r for found in mixed.layouts for r, _, _, _ in found.values()) if rank is None else int(rank)
     options = {} if errors or method != "factor" else {"error": False}
 
     def one(module: str) -> tuple[LoraPair, float] | BankError:
-        having, terms = group.having(module), group.terms(module)
+        having, terms = mixed.having(module), mixed.terms(module)
         try:
             pair, error = COMBINERS[method](terms, values[having], rank, **options)
             if not finite(pair):
@@ -108,7 +108,7 @@ def combine(
             return BankError(f"NaN or infinite values in {', '.join(bad)}; run lorameta bank check")
         return pair, error
 
-    found = each(one, group.modules)
+    found = each(one, mixed.modules)
     if problems := [f"{module}: {result}" for module, result in found.items() if isinstance(result, BankError)]:
         raise BankError(violations(problems, f"the adapters cannot be mixed by {method!r}:"))
     done = {module: result for module, result in found.items() if not isinstance(result, BankError)}
@@ -133,12 +133,12 @@ def _check_weights(weights: ArrayLike, count: int) -> np.ndarray:
     return values
 
 
-def _check_fit(group: Group, names: Sequence[str], bases: Sequence[str]) -> None:
+def _check_fit(mixed: MixedAdapters, names: Sequence[str], bases: Sequence[str]) -> None:
     """All adapters must be of one base, and agree in the shape of each module."""
     problems: list[str] = []
     first: dict[str, tuple[tuple[int, int], str]] = {}
-    for kind, found in enumerate(group.layouts):
-        having = [name for name, other in zip(names, group.kinds, strict=True) if other == kind]
+    for kind, found in enumerate(mixed.layouts):
+        having = [name for name, other in zip(names, mixed.kinds, strict=True) if other == kind]
         if not found:
             problems += [f"{name} has no modules" for name in having]
         for module, (_, d_out, d_in, _) in found.items():

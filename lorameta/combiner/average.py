@@ -6,7 +6,7 @@ import numpy as np
 
 from lorameta.adapter.lora import LoraPair
 from lorameta.combiner.kernels import add_rows
-from lorameta.combiner.terms import Run, Terms
+from lorameta.combiner.terms import ShardSlice, Terms
 
 #: Numbers in the factors of a module from which on numba is worth its start: in a model of some dozen modules they are
 #: gigabytes, for which numpy needs seconds.
@@ -27,10 +27,10 @@ def average(terms: Terms, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rank, (d_out, d_in) = terms.ranks[0], terms.shape
     many = terms.summed_rank * (d_out + d_in) >= COMPILE_FROM
     sums = {"lora_B": np.zeros(rank * d_out, np.float32), "lora_A": np.zeros(rank * d_in, np.float32)}
-    for part in terms.runs():
-        if isinstance(part, Run):
+    for part in terms.parts():
+        if isinstance(part, ShardSlice):
             for half, total in sums.items():
-                for some, bits in part.pieces(half):
+                for some, bits in part.blocks(half):
                     add_rows(bits.reshape(len(bits), -1), part.dtype(half), single[some], total, compile=many)
         else:
             pair = terms[part]

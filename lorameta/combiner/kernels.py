@@ -48,23 +48,24 @@ def _add_pairs(pairs: np.ndarray, weights: np.ndarray, total: np.ndarray) -> Non
     words = np.empty((_ROWS, min(_WORDS, pairs.shape[1])), np.uint32)
     for top, left in product(range(0, len(pairs), _ROWS), range(0, pairs.shape[1], _WORDS)):
         panel, w = pairs[top : top + _ROWS, left : left + _WORDS], weights[top : top + _ROWS]
-        room = words[: panel.shape[0], : panel.shape[1]]
-        numbers = room.view(np.float32)
+        buffer = words[: panel.shape[0], : panel.shape[1]]
+        numbers = buffer.view(np.float32)
         place = total[2 * left : 2 * (left + panel.shape[1])]
-        np.left_shift(panel, np.uint32(16), out=room)
+        np.left_shift(panel, np.uint32(16), out=buffer)
         place[0::2] += w @ numbers
-        np.bitwise_and(panel, np.uint32(0xFFFF0000), out=room)
+        np.bitwise_and(panel, np.uint32(0xFFFF0000), out=buffer)
         place[1::2] += w @ numbers
 
 
 def compiled(dtype: str) -> Kernel | None:
     """The kernel of numba for a 16-bit dtype, compiled when first asked for; None without numba."""
     with _ONE_COMPILER:
-        return _compiled(dtype)
+        return numba_kernel(dtype)
 
 
 @cache
-def _compiled(dtype: str) -> Kernel | None:
+def numba_kernel(dtype: str) -> Kernel | None:
+    """As :func:`compiled`, for one thread at a time."""
     try:
         from numba import njit, types
     except ImportError:

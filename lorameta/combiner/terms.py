@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from lorameta.files.tensor_file import TensorFile
 
 #: (start, stop, shard, row): these terms are the rows from `row` on of a shard; without a shard it is one term.
-Stretch = tuple[int, int, "TensorFile | None", int]
+Span = tuple[int, int, "TensorFile | None", int]
 #: Bytes of stored numbers that are held at once by each thread, as float32 twice that for the 16-bit formats.
 BLOCK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
-class Run:
+class ShardSlice:
     """Neighbouring terms that are neighbouring rows of one shard: ``rows`` of it are the terms from ``start`` on."""
 
     start: int
@@ -29,8 +29,8 @@ class Run:
     shard: TensorFile
     module: str
 
-    def pieces(self, half: str) -> Iterator[tuple[slice, np.ndarray]]:
-        """A tensor of the run, ``lora_A`` or ``lora_B`` (transposed), as it is stored, some rows at a time.
+    def blocks(self, half: str) -> Iterator[tuple[slice, np.ndarray]]:
+        """A tensor of the slice, ``lora_A`` or ``lora_B`` (transposed), as it is stored, some rows at a time.
 
         Yields
         ------
@@ -69,16 +69,16 @@ class Terms(Sequence[LoraPair]):
         adapters: Sequence[Mapping[str, LoraPair]],
         module: str,
         facts: Sequence[tuple[int, int, int, float]],
-        stretches: Sequence[Stretch],
+        spans: Sequence[Span],
     ) -> None:
-        self._adapters, self._module, self._stretches = adapters, module, stretches
+        self._adapters, self._module, self._spans = adapters, module, spans
         self.ranks, _, _, self.scalings = zip(*facts, strict=True)
         self.shape: tuple[int, int] = facts[0][1:3]
 
     @classmethod
     def of(cls, pairs: Sequence[LoraPair]) -> Terms:
         """Of pairs in memory, of one shape; what is `Terms` already is given back."""
-        return pairs if isinstance(pairs, Terms) else Group([{"": pair} for pair in pairs]).terms("")
+        return pairs if isinstance(pairs, Terms) else MixedAdapters([{"": pair} for pair in pairs]).terms("")
 
     @property
     def summed_rank(self) -> int:
@@ -101,9 +101,9 @@ class Terms(Sequence[LoraPair]):
         A : numpy.ndarray of shape (k, d_in), float32
         """
         ends = np.concatenate([[0], np.cumsum(self.ranks)])
-        for part in self.runs():
-            if isinstance(part, Run):
-                for (terms, A), (_, Bt) in zip(part.pieces("lora_A"), part.pieces("lora_B"), strict=True):
+        for part in self.parts():
+            if isinstance(part, ShardSlice):
+                for (terms, A), (_, Bt) in zip(part.blocks("lora_A"), part.blocks("lora_B"), strict=True):
                     both = [(Bt, part.dtype("lora_B")), (A, part.dtype("lora_A"))]
                     Bt, A = (widen(bits, kind).reshape(-1, bits.shape[2]) for bits, kind in both)
                     yield slice(ends[terms.start], ends[terms.stop]), Bt, A
@@ -111,13 +111,13 @@ class Terms(Sequence[LoraPair]):
                 pair = self[part]
                 yield slice(ends[part], ends[part + 1]), pair.B.T, pair.A
 
-    def runs(self) -> Iterator[Run | int]:
-        """The terms in order: as runs of a shard's rows where they are neighbours there, else one by one."""
-        for start, stop, shard, row in self._stretches:
+    def parts(self) -> Iterator[ShardSlice | int]:
+        """The terms in order: as slices of a shard's rows where they are neighbours there, else one by one."""
+        for start, stop, shard, row in self._spans:
             if shard is None:
                 yield start
             else:
-                yield Run(start, slice(row, row + stop - start), shard, self._module)
+                yield ShardSlice(start, slice(row, row + stop - start), shard, self._module)
 
     @overload
     def __getitem__(self, index: int) -> LoraPair: ...
@@ -132,7 +132,7 @@ class Terms(Sequence[LoraPair]):
         return len(self._adapters)
 
 
-class Group:
+class MixedAdapters:
     """The adapters of a mixture. What they have in common is found once, and not again for each module.
 
     Parameters
@@ -160,7 +160,7 @@ class Group:
                 self.layouts.append(found)
             self.kinds.append(self.layouts.index(found))
         self.modules = sorted({module for found in self.layouts for module in found})
-        self._stretches: dict[tuple[int, ...], tuple[list[int], list[Stretch]]] = {}
+        self._spans: dict[tuple[int, ...], tuple[list[int], list[Span]]] = {}
         for module in self.modules:
             self._members(module)  # here, and not in the threads that ask for terms
 
@@ -170,20 +170,20 @@ class Group:
 
     def terms(self, module: str) -> Terms:
         """What the sum of one module is made of."""
-        having, stretches = self._members(module)
+        having, spans = self._members(module)
         facts = [self.layouts[self.kinds[index]][module] for index in having]
-        return Terms([self.adapters[index] for index in having], module, facts, stretches)
+        return Terms([self.adapters[index] for index in having], module, facts, spans)
 
-    def _members(self, module: str) -> tuple[list[int], list[Stretch]]:
+    def _members(self, module: str) -> tuple[list[int], list[Span]]:
         kinds = tuple(kind for kind, found in enumerate(self.layouts) if module in found)
-        if kinds not in self._stretches:
+        if kinds not in self._spans:
             having = [index for index, kind in enumerate(self.kinds) if kind in kinds]
-            self._stretches[kinds] = having, _stretches([self.adapters[index] for index in having])
-        return self._stretches[kinds]
+            self._spans[kinds] = having, _spans([self.adapters[index] for index in having])
+        return self._spans[kinds]
 
 
-def _stretches(adapters: Sequence[Mapping[str, LoraPair]]) -> list[Stretch]:
-    found: list[Stretch] = []
+def _spans(adapters: Sequence[Mapping[str, LoraPair]]) -> list[Span]:
+    found: list[Span] = []
     for index, modules in enumerate(adapters):
         shard, row = getattr(modules, "shard", None), getattr(modules, "row", None) or 0
         if found and shard is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lorameta.data.example import Turn
 from lorameta.data.examples import (
     Dataset,
     Example,
@@ -24,6 +25,7 @@ __all__ = [
     "PromptTemplate",
     "ReadOptions",
     "ReadReport",
+    "Turn",
     "dataset_name",
     "fingerprint",
     "instruction_prompt",

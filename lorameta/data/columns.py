@@ -51,7 +51,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ColumnRoles:
     """The parts that the columns of a row can play."""
 
     inputs: tuple[str, ...]
@@ -70,7 +70,7 @@ class Plan:
         return frozenset(names | ({"instruction"} if self.instruction else set()))
 
 
-def plan_of(keys: Iterable[Hashable], columns: Columns) -> Plan:
+def roles_of(keys: Iterable[Hashable], columns: Columns) -> ColumnRoles:
     """Return the parts that columns of these names can play."""
     present = {key for key in keys if key not in columns.ignore}
     taken = {columns.input, columns.output, *columns.context} - {None}
@@ -87,7 +87,7 @@ def plan_of(keys: Iterable[Hashable], columns: Columns) -> Plan:
     history = tuple(n for n in HISTORY if n in present - taken)
     instructed = {"input", columns.input} - {"instruction", None}
     idle = present - {*inputs, *context, *system, *history, columns.output}
-    return Plan(
+    return ColumnRoles(
         inputs,
         outputs,
         system,

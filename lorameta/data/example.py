@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Turn: TypeAlias = tuple[str, str]
+"""Who speaks (System, User, Assistant or Tool) and what."""
 
 
 def join_prompt(prompt: str, answer: str) -> str:
@@ -36,10 +40,15 @@ class Example:
         The whole prompt, as the model will read it.
     outputs : tuple of str
         The reference answers. The first counts for training and for summaries; () for an unlabelled row.
+    turns : tuple of (str, str)
+        Of a conversation: who said what before the answer. Its input is these as plain text, until
+        :func:`lorameta.base_model.templates.rendered` puts them into the chat template of a base. () for other rows;
+        equality is that of the texts.
     """
 
     input: str
     outputs: tuple[str, ...] = ()
+    turns: tuple[Turn, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def output(self) -> str:

@@ -122,8 +122,9 @@ def read_examples(
       as in the banks; with a blank or absent input, ``"Definition: {instruction}\\n\\nOutput:"``.
     - ``{prompt, completion}``, ``{question, answer}``, ``{text, label}``: the prompt is verbatim.
     - ``{messages}``, a list of ``{role, content}``, or ``{conversations}``, a list of ``{from, value}``, or such a list
-      as the row: the last message, if it is the assistant's, is the output. What is before it is the prompt: one user
-      message is taken verbatim, a longer dialogue is one line a message,
+      as the row: the last message, if it is the assistant's, is the output. What is before it are the turns, which a
+      bank or a training puts into the chat template of its base. As plain text, for a base that has none, one user
+      message is the prompt verbatim, a longer dialogue is one line a message,
       ``"User: ...\\nAssistant: ...\\nUser: ...\\nAssistant:"``. With system messages these are the instruction, in the
       form above, and the dialogue is its input. Calls of tools are written as JSON, and their results as ``Tool:``.
     - ``{prompt, completion}`` or ``{prompt, chosen}`` of which one or both are lists of messages.
@@ -167,7 +168,7 @@ def read_examples(
                 continue
             row = {"input": row.input, "output": []}
         try:
-            examples.append(Example(*reader.read(row)))
+            examples.append(reader.read(row))
         except RowError as error:
             problems.add(line, str(error), error.hint)
     problems.raise_if_any()
@@ -230,7 +231,7 @@ def _integers(examples: list[Example], reader: RowReader, notes: list[str]) -> l
         return examples
     notes.append(f"`{column}` holds integers that its {counts.absent} missing values had turned into {counts.whole} "
                  "numbers as 1.0; they are read as 1")  # fmt: skip
-    return [Example(row.input, (row.outputs[0].removesuffix(".0"),)) if row.outputs else row for row in examples]
+    return [replace(row, outputs=(row.outputs[0].removesuffix(".0"),)) if row.outputs else row for row in examples]
 
 
 def report_of(

@@ -13,12 +13,12 @@ from lorameta.data.columns import (
     OUTPUT_LIKE,
     OUTPUTS,
     ROW_HINT,
+    ColumnRoles,
     Columns,
-    Plan,
-    plan_of,
+    roles_of,
 )
+from lorameta.data.example import Example, Turn
 from lorameta.data.turns import (
-    Turn,
     answered,
     are_turns,
     history_of,
@@ -29,14 +29,7 @@ from lorameta.data.turns import (
 )
 from lorameta.data.values import DuplicatedKeys, RowError, absence, blank, block_of, kind, missing, plain, text_of
 
-__all__ = ["ROW_HINT", "Columns", "RowError", "RowReader", "instruction_prompt", "read_row"]
-
-
-def read_row(
-    row: object, input_column: str | None = None, output_column: str | None = None, require_output: bool = True
-) -> tuple[str, tuple[str, ...]]:
-    """Return the prompt and the reference answers of a single row; see :class:`RowReader`."""
-    return RowReader(Columns(input_column, output_column), require_output).read(row)
+__all__ = ["ROW_HINT", "Columns", "RowError", "RowReader", "instruction_prompt"]
 
 
 @dataclass
@@ -78,7 +71,7 @@ class RowReader:
         self.nul = 0
         self.counts: dict[str, _Counts] = {}
         self.schema: tuple[str, ...] | None = None
-        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._roles: dict[tuple[Any, ...], ColumnRoles] = {}
 
     def wanted(self, schema: Sequence[str], empty: Collection[str] = ()) -> list[str]:
         """Return the columns of a table that rows can make use of; the others need not be read.
@@ -86,12 +79,12 @@ class RowReader:
         `empty` are columns that hold nothing.
         """
         self.schema = tuple(schema)
-        plan = self._plan(self.schema)
-        self.suspects.update(set(plan.suspects) - set(empty))
-        return [name for name in schema if name in plan.readable]
+        roles = self._roles_of(self.schema)
+        self.suspects.update(set(roles.suspects) - set(empty))
+        return [name for name in schema if name in roles.readable]
 
-    def read(self, row: object) -> tuple[str, tuple[str, ...]]:
-        """Return the prompt and the reference answers of a row.
+    def read(self, row: object) -> Example:
+        """Return a row as an Example.
 
         Parameters
         ----------
@@ -100,8 +93,8 @@ class RowReader:
 
         Returns
         -------
-        tuple of str and tuple of str
-            The prompt, not blank, and the answers, none of them blank; () for an unlabelled row.
+        Example
+            Its prompt is not blank, and none of its answers is; () for an unlabelled row.
 
         Raises
         ------
@@ -116,33 +109,37 @@ class RowReader:
             raise RowError(f"the key {row.key!r} appears twice in the row; keep one")
         if not row and not self.schema:
             raise RowError("the row is an empty object", ROW_HINT)
-        plan = self._plan(tuple(row))
-        for name in plan.suspects:
+        roles = self._roles_of(tuple(row))
+        for name in roles.suspects:
             if name not in self.suspects and not blank(row[name]):
                 self.suspects.add(name)
         used: list[str] = []
-        prompt, answers, column = self._parts(row, plan, used)
-        if "\0" in prompt or any("\0" in answer for answer in answers):
+        example, column = self._parts(row, roles, used)
+        if "\0" in example.input or any("\0" in answer for answer in example.outputs):
             self.nul += 1
-            prompt, answers = prompt.replace("\0", ""), tuple(answer.replace("\0", "").strip() for answer in answers)
-            if not prompt.strip() or "" in answers:
+            example = Example(
+                example.input.replace("\0", ""),
+                tuple(answer.replace("\0", "").strip() for answer in example.outputs),
+                tuple((role, content.replace("\0", "")) for role, content in example.turns),
+            )
+            if not example.input.strip() or "" in example.outputs:
                 raise RowError(f"`{used[0]}` holds nothing but NUL characters")
         for name in used:
             self.prompt[name] = self.prompt.get(name, 0) + 1
         if column is not None:
-            self._count(column, answers)
-        return prompt, answers
+            self._count(column, example.outputs)
+        return example
 
-    def _plan(self, keys: tuple[Any, ...]) -> Plan:
-        plan = self._plans.get(keys)
-        if plan is None:
-            if len(self._plans) > 1000:  # rows of which each has other keys
-                self._plans.clear()
-            plan = self._plans[keys] = plan_of(keys, self.columns)
+    def _roles_of(self, keys: tuple[Any, ...]) -> ColumnRoles:
+        roles = self._roles.get(keys)
+        if roles is None:
+            if len(self._roles) > 1000:  # rows of which each has other keys
+                self._roles.clear()
+            roles = self._roles[keys] = roles_of(keys, self.columns)
             for name in keys:
                 if len(self.seen) < 10_000:
                     self.seen[str(name)] = None
-        return plan
+        return roles
 
     def _count(self, column: str, answers: tuple[str, ...]) -> None:
         counts = self.counts.get(column)
@@ -157,37 +154,37 @@ class RowReader:
         else:
             counts.other += 1
 
-    def _parts(self, row: Mapping[str, Any], plan: Plan, used: list[str]) -> tuple[str, tuple[str, ...], str | None]:
-        """Return prompt, answers, and the column of the answers; `used` gets the columns of the prompt."""
-        name = self._input_name(row, plan)
+    def _parts(self, row: Mapping[str, Any], roles: ColumnRoles, used: list[str]) -> tuple[Example, str | None]:
+        """Return prompt and answers, and the column of the answers; `used` gets the columns of the prompt."""
+        name = self._input_name(row, roles)
         used.append(name)
         value = plain(row[name])
-        column = self._output_name(row, plan, name)
+        column = self._output_name(row, roles, name)
         if name == "chosen" and self.columns.input is None:  # a preference without a prompt of its own
-            return *preferred(value), name
+            return preferred(value), name
         is_chat = name in CHATS or are_turns(value)
         reply = plain(row[column]) if column is not None else None
         if is_chat or are_turns(reply):
-            return self._conversation(row, plan, name, column, used, is_chat)
-        prompt = self._prompt(row, plan, name, used)
-        return prompt, self._answers(row, column, name), column
+            return self._conversation(row, roles, name, column, used, is_chat)
+        prompt = self._prompt(row, roles, name, used)
+        return Example(prompt, self._answers(row, column, name)), column
 
-    def _input_name(self, row: Mapping[str, Any], plan: Plan) -> str:
+    def _input_name(self, row: Mapping[str, Any], roles: ColumnRoles) -> str:
         mapped = self.columns.input
         if mapped is not None:
             if mapped not in row:
                 raise RowError(self._absent(row, f"no column {mapped!r}", (mapped,), "--input-column"))
             return mapped
-        for name in plan.inputs:
+        for name in roles.inputs:
             if not missing(plain(row[name])):
                 return name
-        for name in plan.inputs:
+        for name in roles.inputs:
             raise RowError(f"`{name}` is {kind(plain(row[name]))}; a prompt is needed")
         other = "--output-column" if self.columns.output is None and not plan.outputs else None
         what = self._absent(row, "no input column", (*INPUTS, *INPUT_LIKE), "--input-column", other=other)
         raise RowError(what, ROW_HINT)
 
-    def _output_name(self, row: Mapping[str, Any], plan: Plan, name: str) -> str | None:
+    def _output_name(self, row: Mapping[str, Any], roles: ColumnRoles, name: str) -> str | None:
         mapped = self.columns.output
         if mapped is not None:
             if mapped not in row:
@@ -195,13 +192,13 @@ class RowReader:
             return mapped
         if name in CHATS and name != self.columns.input:
             return None  # the last message is the answer
-        present = [output for output in plan.outputs if output != name]
+        present = [output for output in roles.outputs if output != name]
         return next((output for output in present if not missing(plain(row[output]))), present[0] if present else None)
 
-    def _extras(self, row: Mapping[str, Any], plan: Plan, used: list[str]) -> tuple[str, str, list[Turn]]:
+    def _extras(self, row: Mapping[str, Any], roles: ColumnRoles, used: list[str]) -> tuple[str, str, list[Turn]]:
         """Return the system message, the context and the earlier turns that stand in columns of their own."""
         found: list[list[str]] = []
-        for group in (plan.system, plan.context):
+        for group in (roles.system, roles.context):
             texts = []
             for name in group:
                 if name not in row:
@@ -215,20 +212,20 @@ class RowReader:
                     used.append(name)
             found.append(texts)
         turns: list[Turn] = []
-        for name in plan.history:
+        for name in roles.history:
             if not blank(row[name]) and (earlier := history_of(plain(row[name]), name)):
                 turns += earlier
                 used.append(name)
         return "\n\n".join(found[0]), "\n\n".join(found[1]), turns
 
-    def _prompt(self, row: Mapping[str, Any], plan: Plan, name: str, used: list[str]) -> str:
+    def _prompt(self, row: Mapping[str, Any], roles: ColumnRoles, name: str, used: list[str]) -> str:
         value = plain(row[name])
         text = "" if missing(value) else text_of(value, name)
-        system, context, earlier = self._extras(row, plan, used)
+        system, context, earlier = self._extras(row, roles, used)
         instruction = ""
         if name == "instruction" and self.columns.input is None:
             instruction, text = text, ""
-        elif plan.instruction and name in plan.instructed and not missing(plain(row["instruction"])):
+        elif roles.instruction and name in roles.instructed and not missing(plain(row["instruction"])):
             instruction = text_of(plain(row["instruction"]), "instruction")
             if instruction.strip():
                 used.insert(0, "instruction")
@@ -249,8 +246,8 @@ class RowReader:
         return spoken([("System", system)] * bool(system) + earlier + [("User", whole)])
 
     def _conversation(
-        self, row: Mapping[str, Any], plan: Plan, name: str, column: str | None, used: list[str], is_chat: bool
-    ) -> tuple[str, tuple[str, ...], str | None]:
+        self, row: Mapping[str, Any], roles: ColumnRoles, name: str, column: str | None, used: list[str], is_chat: bool
+    ) -> tuple[Example, str | None]:
         """Read a row of which the prompt, the answer or both are lists of turns."""
         value = plain(row[name])
         turns = turns_of(value, name) if is_chat else [("User", text_of(value, name))]
@@ -270,12 +267,13 @@ class RowReader:
                 raise RowError(f"`{column}` does not end with an answer: the last message must be the assistant's")
         elif name in CHATS:  # the column of the answers replaces the one in the conversation
             turns = answered(turns)[0]
-        system, context, earlier = self._extras(row, plan, used)
+        system, context, earlier = self._extras(row, roles, used)
         before = [("System", text) for text in (system, context) if text and ("System", text) not in turns]
-        prompt = spoken(before + earlier + turns)
+        turns = before + earlier + turns
+        prompt = spoken(turns)
         if not prompt:
             raise RowError(f"`{name}` has no message before the answer")
-        return prompt, answers, column
+        return Example(prompt, answers, tuple(turns)), column
 
     def _answers(self, row: Mapping[str, Any], column: str | None, name: str) -> tuple[str, ...]:
         if column is None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
+from lorameta.data.example import Example, Turn
 from lorameta.data.values import DuplicatedKeys, RowError, blank, json_text, kind, names, plain, text_of
-
-Turn: TypeAlias = tuple[str, str]
-"""Who speaks (System, User, Assistant or Tool) and what."""
 
 _ROLES = {
     "system": "System",
@@ -146,24 +144,24 @@ def answered(turns: list[Turn]) -> tuple[list[Turn], tuple[str, ...]]:
 
 
 def spoken(turns: list[Turn]) -> str:
-    """Return the prompt of a conversation; "" if nothing was said."""
+    """Return the prompt of a conversation as plain text; "" if nothing was said."""
     system, dialogue = _parts(turns)
     if not (dialogue.strip() or system):
         return ""
     return instruction_prompt(system, dialogue) if system else dialogue
 
 
-def preferred(value: Any) -> tuple[str, tuple[str, ...]]:
+def preferred(value: Any) -> Example:
     """Split the preferred answer of a row without a prompt: a list of turns, or the text of a whole dialogue."""
     if not isinstance(value, str):
         turns, answers = answered(turns_of(value, "chosen"))
         prompt = spoken(turns)
         if prompt and answers:
-            return prompt, answers
+            return Example(prompt, answers, tuple(turns))
     else:
         prompt, mark, answer = text_of(value, "chosen").rpartition("\n\nAssistant:")
         if prompt.strip() and answer.strip():
-            return prompt.strip() + mark, (answer.strip(),)
+            return Example(prompt.strip() + mark, (answer.strip(),))
     raise RowError(
         "`chosen` holds no dialogue that ends with an answer, and there is no `prompt` beside it",
         "Name the column of the prompts with --input-column.",

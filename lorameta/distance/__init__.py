@@ -88,7 +88,7 @@ def distance_matrix(summaries: Summaries, name: str) -> np.ndarray:
     -------
     numpy.ndarray of shape (N, N), float64
         Row i has the distances of the i-th dataset, as the new one, to all of the bank, itself included: the diagonal
-        is what the formula gives, 0 but for rounding.
+        is what the formula gives, 0 up to rounding.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from lorameta.distance.kernel import kernel
 from lorameta.distance.registry import Distance, once_per_bank
 from lorameta.encoder.counts import TokenCounts
 
-_BLOCK = 2**19  # dense cells that are transformed at once
+BLOCK = 2**19  # dense cells that are transformed at once
 
 
 def mmd(target: np.ndarray, bank: TokenCounts | np.ndarray) -> np.ndarray:
@@ -81,7 +81,7 @@ def _energy(frequencies: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
 @once_per_bank
 def _energies(counts: TokenCounts) -> np.ndarray:
     spectrum = _spectrum(counts.vocabulary_size)
-    step = max(1, _BLOCK // counts.vocabulary_size)
+    step = max(1, BLOCK // counts.vocabulary_size)
     blocks = (np.arange(start, min(start + step, len(counts))) for start in range(0, len(counts), step))
     return np.concatenate([np.empty(0), *(_energy(densities(counts[b].toarray(), 0.0), spectrum) for b in blocks)])
 

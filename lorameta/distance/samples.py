@@ -10,7 +10,7 @@ from lorameta.distance.registry import once_per_bank
 from lorameta.encoder.summary import DatasetSummary, Summaries
 from lorameta.errors import UsageError
 
-_BLOCK = 2**21  # numbers of the bank's samples that are worked off at once
+BLOCK = 2**21  # numbers of the bank's samples that are worked off at once
 _NEAR = 1e-6  # of the squared lengths: below it the difference of the formula has lost its digits
 
 
@@ -30,7 +30,7 @@ def pair_means(function: Callable[[np.ndarray], np.ndarray], sample: np.ndarray,
     numpy.ndarray of shape (N,), float64
     """
     ours, lengths = as_sample(sample, samples), row_counts(samples)
-    step = max(1, _BLOCK // max(1, samples[:1].size))
+    step = max(1, BLOCK // max(1, samples[:1].size))
     found = np.empty(len(samples))
     for start in range(0, len(samples), step):
         rows = slice(start, start + step)

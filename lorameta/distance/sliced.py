@@ -12,7 +12,7 @@ from lorameta.encoder.summary import DatasetSummary, Summaries
 
 DIRECTIONS = 256  # at least: as many whole orthonormal bases as it takes
 _SEED = 0
-_BLOCK = 2**19  # projected numbers of the bank that are compared at once
+BLOCK = 2**19  # projected numbers of the bank that are compared at once
 
 
 def sliced(sample: np.ndarray, samples: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def _projected(samples: np.ndarray) -> np.ndarray:
 
 def _compare(sample: np.ndarray, projected: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     ours = _projected(sample[None])[0]
-    step = max(1, _BLOCK // max(1, projected[:1].size))
+    step = max(1, BLOCK // max(1, projected[:1].size))
     found = np.empty(len(projected))
     for length in np.unique(lengths):
         # The quantile functions step at multiples of 1/s and 1/s′; counted in units of 1/(s s′).

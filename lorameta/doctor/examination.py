@@ -130,7 +130,7 @@ def examine(
         free = machine.available // 4
         busy = psutil.cpu_percent(interval=0.3) / 100
         speed = measure_speed(free)
-        for dtype, share in _shares(shape, runtime, length, machine.available).items():
+        for dtype, share in time_shares(shape, runtime, length, machine.available).items():
             say(f"timing layers in {dtype}")
             _measure(shape, dtype, settings, free, share * seconds, probes, heads, notes)
         if not probes:
@@ -190,8 +190,8 @@ def _place(base: str | os.PathLike[str], revision: str | None) -> tuple[Path, bo
     return Path(constants.HF_HUB_CACHE), False
 
 
-def _shares(shape: Outline, runtime: int, length: int, available: int) -> dict[str, float]:
-    """How the time is divided among the dtypes: little for one that has no place here."""
+def time_shares(shape: Outline, runtime: int, length: int, available: int) -> dict[str, float]:
+    """How the time is divided among the dtypes: little for one that does not fit in memory."""
     fits = {dtype: memory.to_run(shape, dtype, length, runtime, None).total <= available for dtype in DTYPES}
     if all(fits.values()) or not any(fits.values()):
         return {"bfloat16": 0.6, "float32": 0.4}

@@ -15,7 +15,7 @@ def sizes(blocks: Mapping[str, int]) -> dict[str, int]:
     ----------
     blocks : mapping of str to int
         Parameters by role: ``norms`` (and biases) stay in float32. ``q4_k_m`` keeps the ``head`` and the ``fine`` part
-        (attention's values and the MLP's way back, in about half of the layers) in six bits and ``coarse`` and
+        (attention's values and the MLP's down projection, in about half of the layers) in six bits and ``coarse`` and
         ``embedding`` in four; a head that is the embedding is one tensor, in six bits.
 
     Returns

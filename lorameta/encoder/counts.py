@@ -13,7 +13,7 @@ from lorameta.errors import BankError
 
 #: Tokens of a vocabulary at most, ten times the largest known: the histogram of one dataset is dense.
 MAX_VOCABULARY = 1 << 22
-_BLOCK = 2**17  # entries worked off at once: the arrays of one step stay in the processor's cache
+BLOCK = 2**17  # entries worked off at once: the arrays of one step stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,7 @@ class TokenCounts:
         """
         start = 0
         while start < len(self):
-            stop = int(np.searchsorted(self.indptr, self.indptr[start] + _BLOCK, side="right")) - 1
+            stop = int(np.searchsorted(self.indptr, self.indptr[start] + BLOCK, side="right")) - 1
             stop = min(max(stop, start + 1), len(self))
             first, last = int(self.indptr[start]), int(self.indptr[stop])
             yield slice(start, stop), slice(first, last), self.indptr[start:stop] - first

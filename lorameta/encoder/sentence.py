@@ -52,7 +52,7 @@ class SentenceEncoder:
         if max_rows is not None and max_rows < 1:
             raise UsageError(f"max_rows must be at least 1, or None for all rows; got {max_rows}")
         self.max_rows = max_rows
-        self._model = _load(sentence_model_folder(None if folder is None else Path(folder)))
+        self.transformer = _load(sentence_model_folder(None if folder is None else Path(folder)))
 
     def encode(self, examples: Iterable[HasText], seed: int = 0) -> DatasetSummary:
         """Summarise the embeddings of the examples' texts (prompt and first answer).
@@ -77,15 +77,15 @@ class SentenceEncoder:
         texts = sorted(texts_of(examples))  # so that neither the moments nor the draw depend on the order of the rows
         rows = len(texts)
         generator = np.random.default_rng(seed)
-        texts = self._shortened([texts[i] for i in _draw(generator, rows, self.max_rows or rows)])
-        embeddings = self._embed(texts)
+        texts = self.shortened([texts[i] for i in _draw(generator, rows, self.max_rows or rows)])
+        embeddings = self.embed(texts)
         mean, factor, residual = moments(embeddings, self.FACTOR_RANK)
         sample = embeddings[_draw(generator, len(texts), self.SAMPLE)]
         return DatasetSummary(rows, mean=mean, covariance_factor=factor, residual_variance=residual, sample=sample)
 
-    def _shortened(self, texts: list[str]) -> list[str]:
+    def shortened(self, texts: list[str]) -> list[str]:
         """Return the ends of the texts that the model cannot read as a whole, and say how many there are."""
-        tokenizer, limit = self._model.tokenizer, self._model.max_seq_length - 2
+        tokenizer, limit = self.transformer.tokenizer, self.transformer.max_seq_length - 2
         found, cut = list(texts), 0
         for index, text in enumerate(texts):
             if len(text) <= limit:  # a word piece has at least one character
@@ -100,11 +100,11 @@ class SentenceEncoder:
         warn_of_cut(cut, len(texts), limit, "the sentence encoder")
         return found
 
-    def _embed(self, texts: list[str]) -> np.ndarray:
+    def embed(self, texts: list[str]) -> np.ndarray:
         """Embeddings (n, d) of texts in order, each distinct text computed once."""
         distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         # The library sorts by length itself; its progress bar would stand beside ours.
-        found = self._model.encode(
+        found = self.transformer.encode(
             list(distinct), batch_size=32, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
         )
         return np.asarray(found, dtype=np.float32)[[distinct[text] for text in texts]]

@@ -22,7 +22,7 @@ from lorameta.files import json_text
 from lorameta.files.links import is_directory, is_file, reason
 
 #: Texts, and characters in all, that are tokenised at once: a token takes some hundred bytes while it is counted.
-_BATCH, _CHARACTERS = 1024, 1 << 18
+BATCH, MAX_CHARACTERS = 1024, 1 << 18
 
 
 def tokenizer_hash(tokenizer: str | PathLike[str]) -> str:
@@ -172,8 +172,8 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
     for text in texts:
-        for part in _parts(text):
-            if batch and (len(batch) == _BATCH or size + len(part) > _CHARACTERS):
+        for part in bounded_parts(text):
+            if batch and (len(batch) == BATCH or size + len(part) > MAX_CHARACTERS):
                 yield batch
                 batch, size = [], 0
             batch.append(part)
@@ -182,10 +182,11 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _parts(text: str) -> Iterator[str]:
+def bounded_parts(text: str) -> Iterator[str]:
+    """Cut a text into parts of at most :data:`MAX_CHARACTERS`, between words where there are any."""
     start = 0
-    while len(text) - start > _CHARACTERS:
-        stop = start + _CHARACTERS
+    while len(text) - start > MAX_CHARACTERS:
+        stop = start + MAX_CHARACTERS
         space = max(text.rfind(mark, start + 1, stop) for mark in "\n ")
         stop = space if space > 0 else stop
         yield text[start:stop]

@@ -142,7 +142,7 @@ def export_gguf(
         write_with_output(base_gguf, model, next(iter(head.values())), architecture)
     if arrays:
         with fresh_file(target) as fresh:
-            _write(gguf, fresh, arrays, architecture, alpha, adapter, dtype)
+            write_gguf(gguf, fresh, arrays, architecture, alpha, adapter, dtype)
             _verify(gguf, fresh, arrays)
     details = {"architecture": architecture, "alpha": alpha, "model": None if model is None else str(model)}
     return Exported(
@@ -261,10 +261,11 @@ def _require_finite(stored: Mapping[str, LoraPair], dtype: str) -> None:
         raise UsageError(violations(problems, "the adapter cannot be stored:", "Store it as f32 or bf16."))
 
 
-def _write(
+def write_gguf(
     gguf: Any, path: Path, arrays: Mapping[str, np.ndarray], architecture: str, alpha: float, adapter: Adapter,
     dtype: str,
 ) -> None:  # fmt: skip
+    """Write the file with the official writer."""
     kind = gguf.GGMLQuantizationType[dtype.upper()]
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)

@@ -112,7 +112,7 @@ def export_merged(
         rounding = Rounding()
         with fresh_directory(target, names) as fresh:
             for name, shard in shards.items():
-                _write_shard(fresh / name, shard, weights, modules, dtype, rounding)
+                write_shard(fresh / name, shard, weights, modules, dtype, rounding)
             if rounding.broken:
                 raise LorametaError(violations(rounding.broken, "the merged model is no good:", "Use another --dtype."))
             if INDEX in names:
@@ -147,23 +147,24 @@ def _shards(weights: Weights, dtype: str | None, shard_size: int | None) -> dict
     if shard_size is None:
         return {name: [tensor for tensor, home in weights.home.items() if home == name] for name in weights.files}
     groups: list[list[str]] = [[]]
-    room = shard_size
+    left = shard_size
     for tensor in weights.home:
         size = _bytes(weights.entry(tensor), dtype)
-        if size > room and groups[-1]:
+        if size > left and groups[-1]:
             groups.append([])
-            room = shard_size
+            left = shard_size
         groups[-1].append(tensor)
-        room -= size
+        left -= size
     if len(groups) == 1:
         return {WEIGHTS: groups[0]}
     return {f"model-{i:05}-of-{len(groups):05}.safetensors": group for i, group in enumerate(groups, 1)}
 
 
-def _write_shard(
+def write_shard(
     path: Path, shard: Iterable[str], weights: Weights, modules: Mapping[str, LoraPair], dtype: str | None,
     rounding: Rounding,
 ) -> None:  # fmt: skip
+    """Write one file of the merged model."""
     entries = {tensor: weights.entry(tensor) for tensor in shard}
     # wide dtypes first: so every tensor starts at a multiple of the size of its numbers
     order = sorted(entries, key=lambda tensor: -_width(_code(entries[tensor], dtype)))
@@ -195,7 +196,7 @@ def _blocks(
     kind = tensors.KINDS.get(entry.dtype)
     if kind is None or (pair is None and code == entry.dtype):
         for start in range(entry.start, entry.stop, 8 * BLOCK):
-            yield _read(file, min(8 * BLOCK, entry.stop - start))
+            yield read_all(file, min(8 * BLOCK, entry.stop - start))
         return
     width = 1 if pair is None else pair.shape[1]
     rows = (entry.stop - entry.start) // (width * kind.itemsize)
@@ -203,7 +204,7 @@ def _blocks(
     right = None if pair is None else pair.A.astype(np.float64)
     for first in range(0, rows, step):
         last = min(rows, first + step)
-        old = np.frombuffer(_read(file, (last - first) * width * kind.itemsize), dtype=kind)
+        old = np.frombuffer(read_all(file, (last - first) * width * kind.itemsize), dtype=kind)
         before = tensors.widen(old, entry.dtype).reshape(-1, width)
         if pair is None or right is None:
             new = tensors.narrow(before, code)
@@ -222,7 +223,8 @@ def _blocks(
         yield new.tobytes()
 
 
-def _read(file: BinaryIO, count: int) -> bytes:
+def read_all(file: BinaryIO, count: int) -> bytes:
+    """Read `count` bytes; an error if the file ends before."""
     data = file.read(count)
     if len(data) != count:
         raise BankError(f"{file.name} ends too early; it was changed meanwhile, or get it again")
@@ -230,7 +232,7 @@ def _read(file: BinaryIO, count: int) -> bytes:
 
 
 def _width(code: str) -> int:
-    """Bytes of one number; 1 for dtypes that are copied as they are and need no place."""
+    """Bytes of one number; 1 for dtypes that are copied as they are and need no memory."""
     sizes = {"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}
     return tensors.KINDS[code].itemsize if code in tensors.KINDS else sizes.get(code, 1)
 

@@ -27,7 +27,7 @@ def base_file(base: str, given: str | os.PathLike[str] | None) -> str | os.PathL
     Raises
     ------
     UsageError
-        There is none, so that an update of a tied head has no place to go.
+        There is none, so that an update of a tied head cannot be stored.
     """
     found = gguf_file(base) if given is None else given
     if found is None:

@@ -16,7 +16,7 @@ from lorameta.errors import LorametaError, UsageError
 from lorameta.files.exchange import exchange
 from lorameta.files.links import is_directory, reason, resolved, user_path
 
-#: What a killed run left beside its target is swept by the next write to the same target, after this many seconds.
+#: What a killed run left beside its target is removed by the next write to the same target, after this many seconds.
 STALE_AFTER = 3600.0
 
 
@@ -43,7 +43,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> Path:
         The file cannot be written; the old one is intact.
     """
     with fresh_file(path) as fresh:
-        _write(fresh, data)
+        write_bytes(fresh, data)
     return user_path(path)
 
 
@@ -66,7 +66,7 @@ def write_directory(directory: str | os.PathLike[str], files: Mapping[str, bytes
     """
     with fresh_directory(directory, {*files, *also}) as fresh:
         for name, data in files.items():
-            _write(fresh / name, data)
+            write_bytes(fresh / name, data)
     return user_path(directory).resolve()
 
 
@@ -83,7 +83,7 @@ def fresh_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
+        _remove_leftovers(target)
         yield fresh
         _flush(fresh)
         fresh.replace(target)
@@ -109,12 +109,12 @@ def fresh_directory(directory: str | os.PathLike[str], names: Iterable[str]) -> 
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
+        _remove_leftovers(target)
         fresh.mkdir()
         yield fresh
         for path in sorted(fresh.iterdir()):
             _flush(path)
-        _swap(fresh, target)
+        swap(fresh, target)
     except OSError as error:
         raise LorametaError(f"cannot write {target}: {reason(error)}. What was there is unchanged") from error
     finally:
@@ -140,7 +140,8 @@ def _refuse_foreign(target: Path, files: Collection[str]) -> None:
         )
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file that is not there yet."""
     with path.open("xb") as file:
         file.write(data)
 
@@ -150,7 +151,7 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _swap(fresh: Path, target: Path) -> None:
+def swap(fresh: Path, target: Path) -> None:
     """Put `fresh` in the place of `target`; what was there is at `fresh` then, or gone.
 
     In one step where the system can (:func:`lorameta.files.exchange.exchange`), so that a reader always finds one of
@@ -190,7 +191,7 @@ def restore(target: Path) -> None:
             entry.rename(target)
 
 
-def _sweep(target: Path) -> None:
+def _remove_leftovers(target: Path) -> None:
     """Remove what a killed process left beside `target`; what was moved aside stays unless `target` is whole."""
     names = f".{target.name}."
     try:

@@ -161,7 +161,7 @@ def not_finite(array: np.ndarray) -> str | None:
     """What to say of float numbers that are not all finite; None if they are."""
     flat = array.reshape(-1, order="A")
     with np.errstate(all="ignore"):
-        if np.isfinite(flat.dot(flat)):  # several times as fast, and enough but for huge numbers
+        if np.isfinite(flat.dot(flat)):  # several times as fast, and enough except for huge numbers
             return None
     bad = int(flat.size - np.count_nonzero(np.isfinite(flat)))
     return f"has {bad} values that are NaN or infinite; its training failed, leave it out" if bad else None

@@ -15,7 +15,7 @@ from lorameta.files.links import user_path
 
 #: Bytes a second below which a disk is slow: a base of 14 GB takes more than a minute to read.
 SLOW = 200_000_000
-_SAMPLE, _CHUNK = 256 << 20, 8 << 20
+SAMPLE, _CHUNK = 256 << 20, 8 << 20
 #: Seconds of writing after which the sample is large enough.
 _PATIENCE = 2.0
 
@@ -68,20 +68,20 @@ def look(path: Path, *, measure: bool = True) -> Disk:
     place = Disk(str(path), usage.free, usage.total)
     if not measure:
         return Disk(**{**asdict(place), "unmeasured": "not measured"})
-    size = min(_SAMPLE, usage.free // 100)
+    size = min(SAMPLE, usage.free // 100)
     if size < _CHUNK:
         return Disk(**{**asdict(place), "unmeasured": "not measured: too little is free for a temporary file"})
     if not hasattr(os, "posix_fadvise"):
         reason = "not measured: this system cannot be told to forget a file, so that it would come from memory"
         return Disk(**{**asdict(place), "unmeasured": reason})
     try:
-        sample, seconds = _read_speed(path, size)
+        sample, seconds = read_speed(path, size)
     except OSError as error:
         return Disk(**{**asdict(place), "unmeasured": f"not measured: {error.strerror or error}"})
     return Disk(str(path), usage.free, usage.total, sample / seconds, sample)
 
 
-def _read_speed(path: Path, size: int) -> tuple[int, float]:
+def read_speed(path: Path, size: int) -> tuple[int, float]:
     """Bytes and seconds of a sequential read."""
     block = os.urandom(_CHUNK)  # of zeros a file system may make a hole, or compress them away
     descriptor, name = tempfile.mkstemp(prefix=".lorameta-doctor-", dir=path)

@@ -30,7 +30,7 @@ class Probe:
     layers : int
         Measured together.
     share : float
-        Of a true layer's parameters in the layer that was measured: 1, or less where a whole one had no place.
+        Of a true layer's parameters in the layer that was measured: 1, or less where a whole one did not fit in memory.
     token : float
         Seconds for one more token.
     outside : float
@@ -90,7 +90,7 @@ def probe(outline: Outline, dtype: str, *, rank: int, length: int, memory: int, 
     """
     import torch
 
-    config, layers, share = _fitting(outline, getattr(torch, dtype).itemsize, memory)
+    config, layers, share = fitting(outline, getattr(torch, dtype).itemsize, memory)
     model = meta_model(config, dtype)
     decoder = model.get_decoder()
     stack = str(layer_stack(decoder))
@@ -114,7 +114,7 @@ def probe(outline: Outline, dtype: str, *, rank: int, length: int, memory: int, 
     )  # fmt: skip
 
 
-def _fitting(outline: Outline, itemsize: int, memory: int) -> tuple[Any, int, float]:
+def fitting(outline: Outline, itemsize: int, memory: int) -> tuple[Any, int, float]:
     """The configuration to build, how many of its layers, and which share of a true layer that is."""
     usable = 0.6 * memory  # the rest is for what the layers compute
     size = outline.layer_parameters * itemsize

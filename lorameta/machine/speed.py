@@ -9,8 +9,8 @@ from typing import Any
 from lorameta.base_model.shape import Outline
 from lorameta.machine.timing import Line, measure, median_seconds
 
-_BUFFER = 256 << 20
-_SIDE = 1536
+BUFFER = 256 << 20
+SIDE = 1536
 #: Bytes of logits and what becomes of them, for each answer token and word of the vocabulary: the logits in the base's
 #: dtype and in float32, their softmax, and the gradients of all.
 LOGIT_BYTES = 16
@@ -65,18 +65,18 @@ def speed(memory: int) -> Speed:
     """Measure within `memory` bytes."""
     import torch
 
-    buffer = torch.ones(max(1 << 20, min(_BUFFER, memory // 2)) // 4)
+    buffer = torch.ones(max(1 << 20, min(BUFFER, memory // 2)) // 4)
     read = buffer.numel() * 4 / median_seconds(buffer.sum, times=5, seconds=0.5)
     del buffer
     multiply = {}
     for dtype in ("float32", "bfloat16"):
-        square = torch.randn(_SIDE, _SIDE).to(getattr(torch, dtype))
-        multiply[dtype] = 2 * _SIDE**3 / median_seconds(partial(torch.mm, square, square), times=3, seconds=0.5)
+        square = torch.randn(SIDE, SIDE).to(getattr(torch, dtype))
+        multiply[dtype] = 2 * SIDE**3 / median_seconds(partial(torch.mm, square, square), times=3, seconds=0.5)
     return Speed(read, multiply)
 
 
 def probe_head(outline: Outline, dtype: str, *, answers: int, memory: int, seconds: float) -> HeadProbe:
-    """Time the head with random weights; a part of a vocabulary that has no place in a third of `memory`."""
+    """Time the head with random weights; part of a vocabulary that does not fit in a third of `memory`."""
     import torch
     from torch.nn.functional import cross_entropy, linear
 

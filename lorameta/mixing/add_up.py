@@ -61,8 +61,6 @@ def add_up(mixture: Mixture, bank: AdapterBank, *, combiner: str = "auto", rank:
         "sources": {name: bank.records[name].provenance() for name, _ in used},
         "seconds": {name: round(value, 3) for name, value in (mixture.seconds | clock.laps).items()},
     }
-    if bank.prompt_template:
-        report["prompt_template"] = bank.prompt_template
     adapter = Adapter(modules, bank.base_model, bank.base_revision, dict(report["weights"]), report)
     adapter.warn_if_zero(used[0][0] if len(used) == 1 else "the mixture")
     return adapter

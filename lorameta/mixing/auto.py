@@ -59,7 +59,7 @@ class Auto:
     seed: int = 0
     report: dict[str, Any] = field(default_factory=dict)
     base: Base | None = None
-    plan: budgets.Plan = field(default_factory=budgets.Plan)
+    plan: budgets.Stages = field(default_factory=budgets.Stages)
     labelled: Sequence[Example] = ()
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class Auto:
             Of an operator on distances alone: the first stage, and all there is without labelled rows or base.
         progress : Progress
         """
-        self.take_all(found.examples)
+        self.fit_all(found.examples)
         first = weigh(found, fallback)
         self.plan = self._planned(found)
         if self.readout and not self.plan.fit:
@@ -101,14 +101,14 @@ class Auto:
         spent = first.seconds.get("weigh", 0.0) + time.perf_counter() - begin
         return replace(best, auto=self.report, seconds=best.seconds | {"weigh": spent})
 
-    def take_all(self, examples: Sequence[Example]) -> None:
+    def fit_all(self, examples: Sequence[Example]) -> None:
         """Plan a readout on all labelled rows, if one is asked for, after an operator that was named."""
         self.labelled = [example for example in examples if example.outputs]
         if self.readout and not self.labelled:
             raise DataError(
                 f"none of the {len(examples)} rows has an output to fit a readout to; add outputs, or no fit"
             )
-        self.plan = budgets.Plan(fit=len(self.labelled) if self.readout else 0)
+        self.plan = budgets.Stages(fit=len(self.labelled) if self.readout else 0)
 
     def fit(self, adapter: Adapter, progress: Progress) -> Adapter:
         """Fit the readout to labelled rows on top of an adapter, where it is asked for or the plan has room for it."""
@@ -132,17 +132,17 @@ class Auto:
             report["auto"] = self.report
         return replace(fitted, report=report)
 
-    def _planned(self, found: Comparison) -> budgets.Plan:
+    def _planned(self, found: Comparison) -> budgets.Stages:
         bank = found.bank
         if not self.labelled:
-            return budgets.Plan(
+            return budgets.Stages(
                 why="no row has an answer", more=("labelled rows: more adapters could be tried on them",)
             )
         if len(self.labelled) < budgets.LEAST:  # before the libraries are imported for nothing
             return budgets.plan(self.labelled, len(bank), 0, self.budget)
         lacking = missing(bank.base_model, bank.base_revision)
         if lacking is not None:
-            return budgets.Plan(why=lacking, more=("with the base model, adapters are tried on the labelled rows",))
+            return budgets.Stages(why=lacking, more=("with the base model, adapters are tried on the labelled rows",))
         size = parameters(bank.base_model, bank.base_revision)
         return budgets.plan(self.labelled, len(bank), size, self.budget)
 
@@ -159,7 +159,7 @@ class Auto:
             return mixtures
         by_stack = choose("stack", options={"rows": self.plan.stack, "candidates": self.plan.candidates})
         context = context_of(seen, by_stack, progress, self.base)
-        context.chosen = near[_first_by_either(found, self.plan.candidates)]
+        context.chosen = near[first_by_either(found, self.plan.candidates)]
         loss = context.mixture_loss(context.chosen)
         weights, solved, alone = stack(loss, progress=progress)
         details = {"candidates": len(context.chosen), "rows": len(context.rows)}
@@ -196,10 +196,10 @@ class Auto:
                 LorametaWarning,
                 stacklevel=4,
             )
-        return replace(best, rows=mixtures[0].rows, prompt=mixtures[0].prompt)
+        return replace(best, rows=mixtures[0].rows, prompts=mixtures[0].prompts)
 
 
-def _first_by_either(slopes: np.ndarray, count: int) -> np.ndarray:
+def first_by_either(slopes: np.ndarray, count: int) -> np.ndarray:
     """Places of the adapters, given nearest first, that are among the first by distance or by slope, half and half."""
     by_slope = np.argsort(np.argsort(slopes, kind="stable"), kind="stable")
     either = np.minimum(by_slope, np.arange(len(slopes)))

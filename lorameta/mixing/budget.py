@@ -29,7 +29,7 @@ ENOUGH = 256
 
 
 @dataclass(frozen=True)
-class Plan:
+class Stages:
     """How many rows and candidates each stage gets; 0 leaves it out.
 
     Attributes
@@ -56,7 +56,7 @@ class Plan:
     more: tuple[str, ...] = field(default_factory=tuple)
 
 
-def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: float) -> Plan:
+def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: float) -> Stages:
     """Divide a budget among the stages.
 
     Parameters
@@ -72,14 +72,14 @@ def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: fl
     n, row = len(labelled), _seconds_per_row(labelled, parameters)
     few = f"{n} labelled row{'s' * (n != 1)}"
     if n < LEAST:
-        return Plan(why=f"{few}, {LEAST} are needed to try adapters on", more=(f"{LEAST} labelled rows or more",))
+        return Stages(why=f"{few}, {LEAST} are needed to try adapters on", more=(f"{LEAST} labelled rows or more",))
     held, rest = min(32, n // 4), n - min(32, n // 4)
     fixed = LOADING * parameters + 4 * held * row
     gradient = min(GRADIENT_ROWS, rest)
     left = budget - fixed - 4 * gradient * row
     if left < 0:
         needed = budget - left
-        return Plan(
+        return Stages(
             why=f"one look at {gradient} rows takes about {needed:.0f} s with this base; the budget is {budget:.0f}",
             more=(f"a budget of {needed + 60 * row * 10:.0f} s",),
         )
@@ -99,7 +99,7 @@ def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: fl
         more.append(f"a budget of {max(whole, budget):.0f} s would look at all {n} rows and {sizes[0][0]} adapters")
     seconds = budget - left + cost
     why = f"{few} and the base model are at hand"
-    return Plan(held, gradient, rows, candidates, fit, seconds, why, tuple(more))
+    return Stages(held, gradient, rows, candidates, fit, seconds, why, tuple(more))
 
 
 def _seconds_per_row(labelled: Sequence[Example], parameters: int) -> float:

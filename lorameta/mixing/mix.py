@@ -70,5 +70,5 @@ def mix_rows(
     found = compare(examples, bank, distance, also=also, seed=seed)
     if by_itself:
         return replace(auto.weigh(found, choice, tell), read=about), auto, bank
-    auto.take_all(examples)
+    auto.fit_all(examples)
     return replace(weigh(found, choice, progress=tell), read=about), auto, bank

@@ -33,8 +33,8 @@ class Mixture:
         The operator's own options, as used, and what it found on the way; JSON-able.
     outside : Unusual or None
         How unusual the dataset is for the bank; None for a bank of one adapter.
-    prompt : dict or None
-        The prompt template of the rows, :meth:`lorameta.data.PromptTemplate.as_dict`.
+    prompts : dict
+        What the prompts of the rows share, :func:`lorameta.base_model.templates.about_rows`.
     read : dict or None
         Of a dataset of the Hub, :meth:`lorameta.data.ReadReport.as_dict`.
     seconds : dict of str to float
@@ -54,7 +54,7 @@ class Mixture:
     seconds: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     outside: Unusual | None = None
-    prompt: dict[str, Any] | None = None
+    prompts: dict[str, Any] = field(default_factory=dict)
     read: dict[str, Any] | None = None
     auto: dict[str, Any] = field(default_factory=dict)
 
@@ -97,7 +97,7 @@ class Mixture:
 
         return {
             "rows": self.rows,
-            **({} if self.prompt is None else {"prompt": self.prompt}),
+            **self.prompts,
             **({} if self.read is None else {"read": self.read}),
             "distance": self.distance,
             "operator": self.operator,

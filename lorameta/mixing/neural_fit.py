@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorameta.operator.neural import cross_validate, fit_neural
-from lorameta.operator.neural_file import Fit, load, path_of, save
+from lorameta.operator.neural_file import FittedOperator, load, path_of, save
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 
-__all__ = ["FOLDS", "Fit", "bank_gram", "fit", "fittable", "load", "path_of", "save"]
+__all__ = ["FOLDS", "FittedOperator", "bank_gram", "fit", "fittable", "load", "path_of", "save"]
 
 
 def fit(
@@ -27,7 +27,7 @@ def fit(
     width: int = 32,
     iterations: int = 200,
     seed: int = 0,
-) -> Fit:
+) -> FittedOperator:
     """Fit the neural operator to a bank for one distance, and cross-validate it.
 
     Parameters
@@ -43,7 +43,7 @@ def fit(
 
     Returns
     -------
-    Fit
+    FittedOperator
     """
     from lorameta import __version__
     from lorameta.distance import distance_matrix
@@ -54,7 +54,7 @@ def fit(
     operator = fit_neural(matrix, gram, **settings)
     # Every fold must leave three adapters to fit to.
     checked = cross_validate(matrix, gram, folds=FOLDS, **settings) if len(bank) >= FOLDS else {}
-    return Fit(operator, distance, bank.content_hash, len(bank), checked, __version__)
+    return FittedOperator(operator, distance, bank.content_hash, len(bank), checked, __version__)
 
 
 def bank_gram(bank: AdapterBank, *, progress: Callable[[int], object] | None = None) -> np.ndarray:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorameta.data import PromptTemplate
 from lorameta.mixing.clock import Clock
 from lorameta.mixing.mixture import Mixture
 from lorameta.operator.context import Context
@@ -81,5 +80,5 @@ def mixture_of(
         found.seconds | dict(seconds or {}),
         details,
         found.outside,
-        PromptTemplate.of(found.examples, within=found.bank.prompt_template).as_dict(),
+        found.bank.about_rows(found.examples),
     )

@@ -84,24 +84,24 @@ class MixtureLoss:
         if not adapters:
             raise UsageError("there is no adapter to mix")
         self._base = base
-        self._passes = _passes(base, examples)
-        self._factors = Factors(base.model, adapters)
+        self.passes = _passes(base, examples)
+        self.factors = Factors(base.model, adapters)
 
     def on(self, examples: Sequence[Example]) -> MixtureLoss:
         """The same adapters on other rows."""
         other = object.__new__(MixtureLoss)
-        other._base, other._factors, other._passes = self._base, self._factors, _passes(self._base, examples)
+        other._base, other.factors, other.passes = self._base, self.factors, _passes(self._base, examples)
         return other
 
     @property
     def count(self) -> int:
         """k, the number of adapters."""
-        return self._factors.count
+        return self.factors.count
 
     @property
     def owner(self) -> np.ndarray:
         """The row that each answer token belongs to."""
-        return self._passes.owner
+        return self.passes.owner
 
     def one(self, index: int | np.integer) -> np.ndarray:
         """The weights that are 1 for an adapter and 0 for the others."""
@@ -124,14 +124,14 @@ class MixtureLoss:
         import torch
         from torch.nn.functional import cross_entropy
 
-        losses = np.empty(len(self._passes.targets))
+        losses = np.empty(len(self.passes.targets))
         hits = np.empty(len(losses), dtype=bool)
         with self._with(weights):
-            for places, logits in self._passes.logits():
-                targets = torch.from_numpy(self._passes.targets[places]).to(logits.device)
+            for places, logits in self.passes.logits():
+                targets = torch.from_numpy(self.passes.targets[places]).to(logits.device)
                 losses[places] = cross_entropy(logits, targets, reduction="none").double().cpu().numpy()
                 hits[places] = (logits.argmax(dim=1) == targets).cpu().numpy()
-        owner = self._passes.owner
+        owner = self.passes.owner
         rows = int(owner[-1]) + 1
         tokens = np.bincount(owner, minlength=rows)
         return Measured(np.bincount(owner, losses, rows), tokens, np.bincount(owner, hits, rows) == tokens)
@@ -148,7 +148,7 @@ class MixtureLoss:
         """
         import torch
 
-        passes, kept = self._passes, torch.from_numpy(self._vocabulary())
+        passes, kept = self.passes, torch.from_numpy(self._vocabulary())
         found = np.empty((len(passes.targets), len(kept) + 2))
         with self._with(weights):
             for places, logits in passes.logits():
@@ -162,7 +162,7 @@ class MixtureLoss:
         return found
 
     def _vocabulary(self) -> np.ndarray:
-        counted = Counter(self._passes.targets.tolist())
+        counted = Counter(self.passes.targets.tolist())
         return np.array(sorted(token for token, _ in counted.most_common(VOCABULARY)), dtype=np.int64)
 
     @contextmanager
@@ -172,7 +172,7 @@ class MixtureLoss:
         weights = np.asarray(weights, dtype=np.float64)
         if weights.shape != (self.count,) or not np.isfinite(weights).all():
             raise UsageError(f"{self.count} finite weights are needed, one per adapter; got {weights}")
-        with torch.inference_mode(), self._factors.attached(weights):
+        with torch.inference_mode(), self.factors.attached(weights):
             yield
 
 

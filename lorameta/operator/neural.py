@@ -110,7 +110,7 @@ def fit_neural(
     D, G = _checked(distance_matrix, gram)
     if width < 1 or iterations < 1:
         raise UsageError(f"width and iterations must be at least 1; got {width} and {iterations}")
-    problem = _Problem(D, G)
+    problem = FitProblem(D, G)
     start = initial(width, problem.knots, np.random.default_rng(seed))
 
     def objective(vector: np.ndarray) -> tuple[float, np.ndarray]:
@@ -213,7 +213,7 @@ def cross_validate(
     return {name: _mean(np.array(errors)) for name, errors in found.items()}
 
 
-class _Problem:
+class FitProblem:
     """The loss of a fit and its gradient."""
 
     def __init__(self, D: np.ndarray, G: np.ndarray) -> None:

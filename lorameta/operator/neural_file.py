@@ -24,7 +24,7 @@ _KEY = "lorameta"
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class FittedOperator:
     """A neural operator and the bank and distance that it was fitted to.
 
     Attributes
@@ -67,7 +67,7 @@ def path_of(bank: AdapterBank, distance: str) -> Path:
     return bank.path / "operators" / f"neural-{distance}.safetensors"
 
 
-def save(found: Fit, bank: AdapterBank) -> Path:
+def save(found: FittedOperator, bank: AdapterBank) -> Path:
     """Keep a fitted operator with its bank: ``operators/neural-<distance>.safetensors``, written as a whole.
 
     Raises
@@ -95,7 +95,7 @@ def save(found: Fit, bank: AdapterBank) -> Path:
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
 
 
-def load(bank: AdapterBank, distance: str) -> Fit:
+def load(bank: AdapterBank, distance: str) -> FittedOperator:
     """Read the operator that was fitted to a bank for a distance.
 
     Raises
@@ -122,7 +122,7 @@ def load(bank: AdapterBank, distance: str) -> Fit:
         if not all(isinstance(value, float) for value in {**header["errors"], **header["cross_validated"]}.values()):
             raise ValueError("its errors are no numbers by name")
         operator = NeuralOperator(parameters, header["errors"])
-        found = Fit(
+        found = FittedOperator(
             operator, distance, header["content_hash"], header["adapters"], header["cross_validated"], header["version"]
         )
     except (SafetensorError, OSError, RecursionError, *_DAMAGE) as error:

@@ -62,11 +62,11 @@ class Passes:
         rest = [EncodedExample(row.ids[cut:], row.answer_start - cut) for row in encoded]
         self.tokens = cut + sum(len(row.ids) for row in rest)
         starts = np.concatenate([[0], np.cumsum([len(row.ids) - row.answer_start for row in rest])])
-        self._batches = []
+        self.batches = []
         for batch in by_length([len(row.ids) for row in rest], BATCH):
             tensors = tuple(part.to(model.device) for part in collate([rest[i] for i in batch], tokenizer.pad_token_id))
             places = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch])
-            self._batches.append((tensors, places))
+            self.batches.append((tensors, places))
 
     def logits(self) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Run the model as it is now: places in `targets`, and the logits (tokens, vocabulary) there, by batch."""
@@ -76,7 +76,7 @@ class Passes:
         if self.prefix:
             ids = torch.tensor([self.prefix], device=self.model.device)
             past = decoder_of(self.model)(input_ids=ids, use_cache=True).past_key_values
-        for (ids, attention, answers), places in self._batches:
+        for (ids, attention, answers), places in self.batches:
             more: dict[str, Any] = {"use_cache": False}
             if past is not None:
                 cache = copy.deepcopy(past)

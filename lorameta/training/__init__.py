@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lorameta.training.api import finetune, prepared, refine
     from lorameta.training.fit import fit_readout
     from lorameta.training.options import RefineSettings
-    from lorameta.training.progress import Progress
+    from lorameta.training.progress import TrainingProgress
     from lorameta.training.settings import LoraTraining
     from lorameta.training.train import Trained, train_adapter
 
@@ -24,9 +24,9 @@ __all__ = [
     "Base",
     "LoraTraining",
     "Parts",
-    "Progress",
     "RefineSettings",
     "Trained",
+    "TrainingProgress",
     "finetune",
     "fit_readout",
     "load_base",
@@ -42,7 +42,7 @@ _HOME = {
     "Base": "lorameta.base_model.load",
     "LoraTraining": "lorameta.training.settings",
     "Parts": "lorameta.data.split",
-    "Progress": "lorameta.training.progress",
+    "TrainingProgress": "lorameta.training.progress",
     "RefineSettings": "lorameta.training.options",
     "Trained": "lorameta.training.train",
     "finetune": "lorameta.training.api",

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from lorameta.adapter import Adapter
-from lorameta.base_model.load import Base
+from lorameta.base_model.load import Base, load_tokenizer
 from lorameta.base_model.locate import local_base
-from lorameta.base_model.templates import rendered
-from lorameta.data import Dataset, Example, PromptTemplate, load_examples
+from lorameta.base_model.templates import ChatTemplate, about_rows, rendered
+from lorameta.data import Dataset, Example, load_examples
 from lorameta.data.split import Parts
 from lorameta.errors import DataError, UsageError
 from lorameta.training.job import PreparedTraining, prepare
 from lorameta.training.options import RefineSettings, settings_of
-from lorameta.training.progress import Progress
+from lorameta.training.progress import TrainingProgress
 from lorameta.training.rows import hold_out
 
 
@@ -29,7 +30,7 @@ def refine(
     validation: Dataset | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     log: str | os.PathLike[str] | None = None,
-    report: Callable[[Progress], object] | None = None,
+    report: Callable[[TrainingProgress], object] | None = None,
     input_column: str | None = None,
     output_column: str | None = None,
     encoding: str = "utf-8",
@@ -58,7 +59,7 @@ def refine(
     log : path, optional
         A file that gets a JSON object a line for each step, measurement and checkpoint.
     report : callable, optional
-        Is shown a :class:`lorameta.training.Progress` after each step.
+        Is shown a :class:`lorameta.training.TrainingProgress` after each step.
     input_column, output_column, encoding
         See :func:`lorameta.load_examples`.
 
@@ -72,7 +73,7 @@ def refine(
     DataError, UsageError, BankError, MissingExtraError
         Something given cannot be used.
     LorametaError
-        The training has no place in memory or no time, and what smaller choice would have.
+        The training does not fit in memory or in the time; with the smaller choice that would.
     """
     start = adapter if isinstance(adapter, Adapter) else Adapter.from_pretrained(adapter)
     with prepared(
@@ -93,14 +94,14 @@ def finetune(
     validation: Dataset | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     log: str | os.PathLike[str] | None = None,
-    report: Callable[[Progress], object] | None = None,
+    report: Callable[[TrainingProgress], object] | None = None,
     input_column: str | None = None,
     output_column: str | None = None,
     encoding: str = "utf-8",
 ) -> Adapter:
     """Train a LoRA adapter from scratch: the baseline of what is generated or refined.
 
-    The parameters are those of :func:`refine`, but for
+    The parameters are those of :func:`refine`, except
 
     Parameters
     ----------
@@ -143,11 +144,23 @@ def prepared(
     """Everything up to the first step; see :func:`refine` and :func:`lorameta.training.job.prepare`."""
     wanted = settings_of(settings)
     template = "" if start is None else start.report.get("prompt_template", "")
+    where = base if base is not None else start.base_model if start is not None else ""
+    if not isinstance(where, Base) and not os.fspath(where):
+        raise UsageError("the adapter does not say what base it was made for; name it")
+
+    @cache
+    def chat() -> ChatTemplate | None:
+        if isinstance(where, Base):
+            return ChatTemplate.of(where.tokenizer, where.name)
+        return ChatTemplate.of(load_tokenizer(where, said_revision), os.fspath(where))
 
     def read(rows: Dataset) -> list[Example]:
         columns = {"input_column": input_column, "output_column": output_column}
-        return rendered(template, load_examples(rows, encoding=encoding, **columns))
+        return rendered(template, load_examples(rows, encoding=encoding, **columns), chat)
 
+    said, said_revision = (None, None) if isinstance(where, Base) else (os.fspath(where), revision)
+    if start is not None:
+        said, said_revision = start.base_model or said, start.base_revision if base is None else revision
     examples = read(dataset)
     if validation is None:
         parts = hold_out(examples, wanted.validation_share)
@@ -158,17 +171,10 @@ def prepared(
         if not kept or not held:
             raise DataError("there is no row to learn from that is not among the validation rows")
         parts = Parts(kept, tuple(held))
-    where = base if base is not None else start.base_model if start is not None else ""
-    if not isinstance(where, Base) and not os.fspath(where):
-        raise UsageError("the adapter does not say what base it was made for; name it")
-    said = None
-    if not isinstance(where, Base):
-        said, where = os.fspath(where), local_base(where)
-    if start is not None:
-        said, revision = start.base_model or said, start.base_revision if base is None else revision
+    local = where if isinstance(where, Base) else local_base(where)
     with prepare(
-        parts, where, wanted, start=start, revision=revision, said=said, checkpoint=checkpoint, fresh=fresh, log=log,
-        progress=progress,
+        parts, local, wanted, start=start, revision=said_revision, said=said, checkpoint=checkpoint, fresh=fresh,
+        log=log, progress=progress,
     ) as job:  # fmt: skip
-        job.prompt = PromptTemplate.of(parts.train, within=template).as_dict()
+        job.prompt = about_rows(template, parts.train, chat)
         yield job

@@ -30,7 +30,7 @@ class Budget:
         return min(1.0, max(shares))
 
     def ends(self, step: int, elapsed: float, ahead: float) -> bool:
-        """Whether there is no place for another step that, with what must follow it, takes `ahead` seconds."""
+        """Whether there is no time for another step that, with what must follow it, takes `ahead` seconds."""
         if self.steps is not None and step >= self.steps:
             return True
         return self.seconds is not None and elapsed + ahead > self.seconds

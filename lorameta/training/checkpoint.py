@@ -29,8 +29,8 @@ ENGINE = 2
 
 
 @dataclass
-class State:
-    """Where a training is, but for its tensors.
+class TrainingState:
+    """Where a training is, without its tensors.
 
     Attributes
     ----------
@@ -93,23 +93,23 @@ class CheckpointFolder(ResumableFolder):
                 return None
             json.loads(path.read_bytes())["key"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path} cannot be read ({type(error).__name__}); begin anew with --fresh") from None
+            raise UsageError(f"{path} cannot be read ({type(error).__name__}); start over with --fresh") from None
         raise UsageError(
             f"{self.folder} holds a run that was not finished, with other rows, settings or another base; give the "
-            "same command again to go on with it, or begin anew with --fresh"
+            "same command again to go on with it, or start over with --fresh"
         )
 
     def begin(self, plan: TrainingPlan) -> None:
         """Note what was decided, so that a later sitting decides the same."""
         self.store(PLAN, self.key, {"plan": plan.as_dict()})
 
-    def save(self, state: State, tensors: dict[str, Any]) -> None:
+    def save(self, state: TrainingState, tensors: dict[str, Any]) -> None:
         """Put a checkpoint in the place of the last one."""
         from safetensors.torch import save
 
         write_file(self.folder / STATE, save(tensors, metadata={"state": json.dumps(asdict(state))}))
 
-    def load(self) -> tuple[State, dict[str, Any]] | None:
+    def load(self) -> tuple[TrainingState, dict[str, Any]] | None:
         """The last checkpoint; None if there is none.
 
         Raises
@@ -127,9 +127,9 @@ class CheckpointFolder(ResumableFolder):
                 content = json.loads((file.metadata() or {})["state"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             content["history"] = [(int(step), float(loss)) for step, loss in content["history"]]
-            return State(**content), tensors
+            return TrainingState(**content), tensors
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"the checkpoint {path} cannot be read ({error}); begin anew with --fresh") from error
+            raise UsageError(f"the checkpoint {path} cannot be read ({error}); start over with --fresh") from error
 
     def clear(self) -> None:
         """Remove the folder."""

@@ -17,7 +17,7 @@ from lorameta.training.engine import answers
 from lorameta.training.measure import MARGIN, Pace, quicker
 from lorameta.training.options import RefineSettings
 from lorameta.training.plan import USABLE, TrainingPlan, held_out_for, refuse_time, steps_in, training_seconds
-from lorameta.training.rows import HELD_OUT, pieces
+from lorameta.training.rows import HELD_OUT, micro_batches
 from lorameta.training.settings import LoraTraining
 
 
@@ -38,44 +38,44 @@ def load(
     if not choice.compare:
         return loaded, choice.precision, choice.why
     say("comparing precisions")
-    usual = [train[i] for i in usual_piece(train, hyper, tokens)]
+    usual = [train[i] for i in usual_micro_batch(train, hyper, tokens)]
     seconds = quicker(loaded, usual, hyper, tokens)
     other = "float32" if choice.precision == "bfloat16" else "bfloat16"
     faster = seconds[choice.precision] / seconds[other]
     if faster < MARGIN:
-        said = f"a piece of a step takes {seconds[other] / seconds[choice.precision]:.2f} times as long in {other}"
+        said = f"a micro-batch takes {seconds[other] / seconds[choice.precision]:.2f} times as long in {other}"
         return loaded, choice.precision, said
     cast(loaded.model, other)
-    return loaded, other, f"a piece of a step takes {faster:.2f} times as long in {choice.precision}"
+    return loaded, other, f"a micro-batch takes {faster:.2f} times as long in {choice.precision}"
 
 
-def largest_piece(train: Sequence[EncodedExample], hyper: LoraTraining, tokens: int) -> list[int]:
+def largest_micro_batch(train: Sequence[EncodedExample], hyper: LoraTraining, tokens: int) -> list[int]:
     """The rows that need the most memory at once."""
     lengths = [len(row.ids) for row in train]
     order = sorted(range(len(train)), key=lambda i: -lengths[i])[: hyper.batch_size]
-    found = pieces(lengths, order, rows=hyper.micro_batch_size, tokens=tokens)
-    return max(found, key=lambda piece: len(piece) * lengths[piece[0]])
+    found = micro_batches(lengths, order, rows=hyper.micro_batch_size, tokens=tokens)
+    return max(found, key=lambda micro_batch: len(micro_batch) * lengths[micro_batch[0]])
 
 
-def usual_piece(train: Sequence[EncodedExample], hyper: LoraTraining, tokens: int) -> list[int]:
+def usual_micro_batch(train: Sequence[EncodedExample], hyper: LoraTraining, tokens: int) -> list[int]:
     """Rows of median length that go through the model at once."""
     lengths = [len(row.ids) for row in train]
     order = sorted(range(len(train)), key=lambda i: lengths[i])
     size = min(hyper.batch_size, len(train))
     middle = max(0, min(len(order) - size, len(order) // 2 - size // 2))
-    return next(pieces(lengths, order[middle : middle + size], rows=hyper.micro_batch_size, tokens=tokens))
+    return next(micro_batches(lengths, order[middle : middle + size], rows=hyper.micro_batch_size, tokens=tokens))
 
 
 def fitting(
     settings: RefineSettings, hyper: LoraTraining, shape: Outline, dtype: str, train: Sequence[EncodedExample],
-    piece: int, kept: float, now: int, free: int, frozen: int = 0,
+    most_tokens: int, kept: float, now: int, free: int, frozen: int = 0,
 ) -> tuple[int, bool, int]:  # fmt: skip
-    """Tokens of a piece, whether layers must be computed twice, and the bytes that the process then needs.
+    """Tokens of a micro-batch, whether layers must be computed twice, and the bytes that the process then needs.
 
-    Smaller pieces come before computing twice: they cost hardly any time.
+    Smaller micro-batches come before computing twice: they cost hardly any time.
     """
     longest = max(len(row.ids) for row in train)
-    sizes = [piece]
+    sizes = [most_tokens]
     while settings.micro_batch_size is None and sizes[-1] > longest:
         sizes.append(max(longest, sizes[-1] // 2))
     ways = [settings.checkpointing] if settings.checkpointing is not None else [False, True]
@@ -83,7 +83,7 @@ def fitting(
     adapter = TRAINED_BYTES * shape.adapter_parameters
     for twice in ways:
         for size in sizes:
-            most = largest_piece(train, hyper, size)
+            most = largest_micro_batch(train, hyper, size)
             tokens = len(most) * max(len(train[i].ids) for i in most)
             logits = LOGIT_BYTES * shape.vocabulary * sum(answers(train[i]) for i in most)
             layer = kept * tokens / deep
@@ -96,8 +96,8 @@ def fitting(
 
 def planned(
     settings: RefineSettings, hyper: LoraTraining, shape: Outline, train: Sequence[EncodedExample],
-    held_out: Sequence[EncodedExample], *, start: Adapter | None, shortened: int, longest: int, piece: int, pace: Pace,
-    precision: str, why: str, checkpointing: bool, threads: int, memory: int, available: int, frozen: int,
+    held_out: Sequence[EncodedExample], *, start: Adapter | None, shortened: int, longest: int, most_tokens: int,
+    pace: Pace, precision: str, why: str, checkpointing: bool, threads: int, memory: int, available: int, frozen: int,
     kept_layers: int,
 ) -> TrainingPlan:  # fmt: skip
     """The plan, with the steps and the time that follow from the pace."""
@@ -129,7 +129,7 @@ def planned(
         tokens=tokens,
         longest=longest,
         batch_size=hyper.batch_size,
-        piece_tokens=piece,
+        micro_batch_tokens=most_tokens,
         steps_an_epoch=epoch,
         steps=steps,
         expected_steps=expected,

@@ -22,7 +22,7 @@ WINDOW = 8
 #: Rows -> the loss in nats of each of their answer tokens, as one flat tensor.
 Losses = Callable[[Sequence[EncodedExample]], Any]
 #: Rows that go through the model together, one after the other.
-Pieces = Iterable[Sequence[EncodedExample]]
+MicroBatches = Iterable[Sequence[EncodedExample]]
 
 
 def losses_of(model: Any, pad: int, *, prefix: Prefix | None = None, packed: bool = False) -> Losses:
@@ -54,27 +54,27 @@ def answers(row: EncodedExample) -> int:
     return len(row.ids) - max(row.answer_start, 1)
 
 
-def backward(losses: Losses, pieces: Pieces) -> float:
+def backward(losses: Losses, micro_batches: MicroBatches) -> float:
     """Add the gradient of the mean loss of an answer token in a batch; return that loss in nats."""
-    batch = [list(piece) for piece in pieces]
-    count = sum(answers(row) for piece in batch for row in piece)
+    batch = [list(micro_batch) for micro_batch in micro_batches]
+    count = sum(answers(row) for micro_batch in batch for row in micro_batch)
     total = 0.0
-    for piece in batch:
-        loss = losses(piece).sum() / count
+    for micro_batch in batch:
+        loss = losses(micro_batch).sum() / count
         loss.backward()
         total += loss.item()
     return total
 
 
-def mean_loss(model: Any, losses: Losses, pieces: Pieces) -> float:
+def mean_loss(model: Any, losses: Losses, micro_batches: MicroBatches) -> float:
     """Return the mean loss in nats of an answer token, end tokens included; the model is left evaluating."""
     import torch
 
     model.eval()
     total, count = 0.0, 0
     with torch.no_grad():
-        for piece in pieces:
-            found = losses(piece)
+        for micro_batch in micro_batches:
+            found = losses(micro_batch)
             total, count = total + found.double().sum().item(), count + found.numel()
     return total / count if count else math.nan
 
@@ -154,12 +154,12 @@ class Engine:
         self.watch = Watch(math.log(model.config.vocab_size))
         self.diverged: str | None = None
 
-    def train(self, pieces: Pieces, rate: float) -> tuple[float, float]:
+    def train(self, micro_batches: MicroBatches, rate: float) -> tuple[float, float]:
         """Make a step, unless the run `diverged`; return its loss and the length of its gradient."""
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = backward(self.losses, pieces)
+        loss = backward(self.losses, micro_batches)
         norm = clip(list(self.parameters.values()), self.settings.max_gradient_norm)
         self.diverged = self.watch.trouble(self.step + 1, loss, norm)
         if not self.diverged:
@@ -168,9 +168,9 @@ class Engine:
         self.optimizer.zero_grad(set_to_none=True)
         return loss, norm
 
-    def measure(self, pieces: Pieces) -> float:
+    def measure(self, micro_batches: MicroBatches) -> float:
         """Measure the held-out rows and keep the state if it is the best so far; the start is one of the states."""
-        loss = mean_loss(self.model, self.losses, pieces)
+        loss = mean_loss(self.model, self.losses, micro_batches)
         if not self.history:
             self.watch = Watch(max(loss, self.watch.blind), self.watch.recent)
         elif not math.isfinite(loss):

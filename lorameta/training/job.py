@@ -27,8 +27,8 @@ from lorameta.training.measure import checkpointed, kept_bytes, measure, peak_me
 from lorameta.training.options import RefineSettings
 from lorameta.training.plan import USABLE, TrainingPlan
 from lorameta.training.prefix import Prefix, frozen_layers, in_top_layers
-from lorameta.training.progress import Log, Progress
-from lorameta.training.rows import encode_rows, piece_tokens
+from lorameta.training.progress import Log, TrainingProgress
+from lorameta.training.rows import encode_rows, micro_batch_tokens
 from lorameta.training.settings import LoraTraining
 from lorameta.training.start import begin_with, check_start
 
@@ -46,8 +46,9 @@ class PreparedTraining:
         Seconds of the budget that were used for measuring.
     frozen : mapping of str to LoraPair
         Modules of the start that are not trained and stay.
-    prompt : dict or None
-        The template of the rows, :meth:`lorameta.data.PromptTemplate.as_dict`, for the adapter's report.
+    prompt : dict
+        For the adapter's report: ``prompt``, what the rows share (:meth:`lorameta.data.PromptTemplate.as_dict`), and
+        ``prompt_template``, what stands around that.
     """
 
     plan: TrainingPlan
@@ -63,12 +64,12 @@ class PreparedTraining:
     frozen: Mapping[str, LoraPair] = field(default_factory=dict)
     _prefix: Prefix | None = None
     _log: Log = field(default_factory=lambda: Log(None))
-    prompt: dict[str, Any] | None = None
+    prompt: dict[str, Any] = field(default_factory=dict)
 
     def run(
         self,
         *,
-        report: Callable[[Progress], object] | None = None,
+        report: Callable[[TrainingProgress], object] | None = None,
         observe: Callable[[int, float, Mapping[str, Any]], object] | None = None,
     ) -> Adapter:
         """Train, and return the best state that the held-out rows saw; a start that was given is one of them.
@@ -133,10 +134,9 @@ class PreparedTraining:
             modules: Mapping[str, Any] = start.modules  # the very numbers that were given
         else:
             modules = {**self.frozen, **pairs_of(loop.engine.parameters, self._settings)}
-        about_rows = {} if self.prompt is None else {"prompt": self.prompt}
         if start is None:
-            return Adapter(modules, *self._said, report={**about_rows, "refinement": about})
-        return replace(start, modules=modules, report=start.report | about_rows | {"refinement": about})
+            return Adapter(modules, *self._said, report={**self.prompt, "refinement": about})
+        return replace(start, modules=modules, report=start.report | self.prompt | {"refinement": about})
 
     def forget(self) -> None:
         """Remove the checkpoints: the result is safe."""
@@ -192,7 +192,7 @@ def prepare(
     DataError, UsageError, BankError, MissingExtraError
         Rows, settings, base or adapter cannot be used.
     LorametaError
-        It has no place in memory or no time; the message says what would.
+        It does not fit in memory or in the time; the message says what would.
     """
     import psutil
     import torch
@@ -220,9 +220,9 @@ def prepare(
     train, shortened = encode_rows(tokenizer, parts.train, "training", limit)
     held_out, more = encode_rows(tokenizer, parts.validation, "validation", limit)
     longest = max(len(row.ids) for row in (*train, *held_out))
-    piece = max(piece_tokens(shape.parameters), longest)
+    most_tokens = max(micro_batch_tokens(shape.parameters), longest)
     if settings.micro_batch_size is not None:
-        piece = settings.micro_batch_size * longest
+        most_tokens = settings.micro_batch_size * longest
     machine = look()
     chosen = any(os.environ.get(name) for name in THREAD_VARIABLES)  # by whoever knows what else the machine does
     threads = settings.threads or (machine.threads if chosen else machine.right_threads)
@@ -246,7 +246,7 @@ def prepare(
             plan = known
         else:
             loaded, precision, why = choose.load(
-                base, name, revision, settings, shape, hyper, train, piece, machine.bfloat16, say
+                base, name, revision, settings, shape, hyper, train, most_tokens, machine.bfloat16, say
             )
             plan = None
             begun = time.perf_counter()
@@ -266,8 +266,8 @@ def prepare(
             kept = kept_bytes(model, shortest, pad, frozen)
             now = psutil.Process().memory_info().rss
             free = memory_plan.available()
-            piece, checkpointing, needed = choose.fitting(
-                settings, hyper, shape, precision, train, piece, kept, now, free, frozen
+            most_tokens, checkpointing, needed = choose.fitting(
+                settings, hyper, shape, precision, train, most_tokens, kept, now, free, frozen
             )
             if checkpointing:
                 stack.enter_context(checkpointed(loaded.model))
@@ -278,12 +278,15 @@ def prepare(
                 else:
                     needed += states
                     stack.enter_context(prefix.mounted())
-            usual, most = choose.usual_piece(train, hyper, piece), choose.largest_piece(train, hyper, piece)
-            pace = measure(model, train, hyper, pad, usual, most, tokens=piece, prefix=prefix)
+            usual, most = (
+                choose.usual_micro_batch(train, hyper, most_tokens),
+                choose.largest_micro_batch(train, hyper, most_tokens),
+            )
+            pace = measure(model, train, hyper, pad, usual, most, tokens=most_tokens, prefix=prefix)
             plan = choose.planned(
                 settings, hyper, shape, train, held_out, start=start, shortened=shortened + more, longest=longest,
-                piece=piece, pace=pace, precision=precision, why=why, checkpointing=checkpointing, threads=threads,
-                memory=max(pace.memory, needed), available=now + free, frozen=frozen,
+                most_tokens=most_tokens, pace=pace, precision=precision, why=why, checkpointing=checkpointing,
+                threads=threads, memory=max(pace.memory, needed), available=now + free, frozen=frozen,
                 kept_layers=0 if prefix is None else frozen,
             )  # fmt: skip
         else:

@@ -11,11 +11,11 @@ from typing import Any
 
 from lorameta.base_model.batch import EncodedExample
 from lorameta.training.budget import Budget
-from lorameta.training.checkpoint import PARTS, CheckpointFolder, State
+from lorameta.training.checkpoint import PARTS, CheckpointFolder, TrainingState
 from lorameta.training.engine import Engine, Watch, answers, losses_of
 from lorameta.training.plan import FORWARD, TrainingPlan
 from lorameta.training.prefix import Prefix
-from lorameta.training.progress import Log, Progress
+from lorameta.training.progress import Log, TrainingProgress
 from lorameta.training.rows import batches, cut
 from lorameta.training.settings import LoraTraining
 
@@ -30,7 +30,7 @@ class Hooks:
     Attributes
     ----------
     report : callable, optional
-        Is shown the :class:`Progress` after each step.
+        Is shown the :class:`TrainingProgress` after each step.
     observe : callable, optional
         Called with the step, the seconds of training so far and the best factors, after each measurement of the held-
         out rows; its own time counts as nothing.
@@ -42,7 +42,7 @@ class Hooks:
         Between two checkpoints.
     """
 
-    report: Callable[[Progress], object] | None = None
+    report: Callable[[TrainingProgress], object] | None = None
     observe: Callable[[int, float, Mapping[str, Any]], object] | None = None
     store: CheckpointFolder | None = None
     log: Log = field(default_factory=lambda: Log(None))
@@ -83,11 +83,13 @@ class Loop:
         self.prefix = prefix
         losses = losses_of(model, pad, prefix=prefix)
         self.engine = Engine(model, losses, settings)
-        self._held_out = list(cut(held_out, tokens=2 * plan.piece_tokens))  # no gradients are kept, so more tokens fit
+        self._held_out = list(
+            cut(held_out, tokens=2 * plan.micro_batch_tokens)
+        )  # no gradients are kept, so more tokens fit
         seconds = None if plan.minutes is None else 60 * plan.minutes
         self.budget = Budget(plan.steps, seconds, settings.warm_up(plan.expected_steps))
         self.measuring = FORWARD * plan.token_seconds * sum(len(row.ids) for row in held_out)
-        self.state = State(seconds_a_token=plan.token_seconds)
+        self.state = TrainingState(seconds_a_token=plan.token_seconds)
         self._begun = time.perf_counter()
         self._before = 0.0
         self._saved_at = self._begun
@@ -150,8 +152,8 @@ class Loop:
         """One step; whether the run has to be given up instead."""
         begun = time.perf_counter()
         rate = self.plan.learning_rate * self.budget.factor(self.engine.step, self.elapsed)
-        pieces = cut(self.train, batch, most=self.settings.micro_batch_size, tokens=self.plan.piece_tokens)
-        loss, norm = self.engine.train(pieces, rate)
+        micro_batches = cut(self.train, batch, most=self.settings.micro_batch_size, tokens=self.plan.micro_batch_tokens)
+        loss, norm = self.engine.train(micro_batches, rate)
         if self.engine.diverged:
             self.hooks.log.write("diverged", step=self.engine.step + 1, why=self.engine.diverged)
             return True
@@ -197,13 +199,13 @@ class Loop:
             self.hooks.observe(self.engine.step, self.elapsed, self.engine.best)
             self._begun += time.perf_counter() - begun
 
-    def _show(self, loss: float | None) -> Progress | None:
+    def _show(self, loss: float | None) -> TrainingProgress | None:
         if self.hooks.report is None and self.hooks.log.file is None:
             return None
         import psutil
 
         engine = self.engine
-        progress = Progress(
+        progress = TrainingProgress(
             step=engine.step,
             steps=self.plan.steps,
             used=self.budget.used(engine.step, self.elapsed),

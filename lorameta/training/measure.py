@@ -96,17 +96,17 @@ def kept_bytes(model: Any, row: EncodedExample, pad: int, frozen: int = 0) -> fl
 
 
 def quicker(base: Base, rows: Sequence[EncodedExample], settings: LoraTraining, tokens: int) -> dict[str, float]:
-    """Seconds of a piece of a step through a few layers and the head, in float32 and in bfloat16.
+    """Seconds of a micro-batch through a few layers and the head, in float32 and in bfloat16.
 
     Parameters
     ----------
     base : Base
         Without an adapter; a part of it is copied.
     rows : sequence of EncodedExample
-        Of a usual piece.
+        Of a usual micro-batch.
     """
     found: dict[str, float] = {}
-    pieces = list(cut(rows, tokens=tokens))
+    micro_batches = list(cut(rows, tokens=tokens))
     for dtype in ("float32", "bfloat16"):
         with shallow(base.model):
             model = copy.deepcopy(base.model)
@@ -118,7 +118,7 @@ def quicker(base: Base, rows: Sequence[EncodedExample], settings: LoraTraining, 
             times = []
             for _ in range(4):
                 begun = time.perf_counter()
-                backward(losses, pieces)
+                backward(losses, micro_batches)
                 times.append(time.perf_counter() - begun)
                 if sum(times) > ENOUGH and len(times) > 1:
                     break
@@ -157,7 +157,7 @@ def measure(
     usual, longest : sequence of int
         Indices of rows that go through the model at once.
     tokens : int
-        Of a piece.
+        Of a micro-batch.
     prefix : Prefix, optional
         Of frozen layers, mounted.
     """

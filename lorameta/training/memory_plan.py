@@ -20,7 +20,7 @@ _SMALLEST = 100_000_000
 
 
 @dataclass(frozen=True)
-class Choice:
+class DtypeChoice:
     """How a base is to be loaded.
 
     Attributes
@@ -46,7 +46,9 @@ def needed(outline: Outline, dtype: str, tokens: int, runtime: int, *, checkpoin
     return memory.to_refine(outline, dtype, 1, tokens, runtime, None, checkpointing=checkpointing).total
 
 
-def choose(outline: Outline, settings: RefineSettings, tokens: int, runtime: int, free: int, bfloat16: str) -> Choice:
+def choose(
+    outline: Outline, settings: RefineSettings, tokens: int, runtime: int, free: int, bfloat16: str
+) -> DtypeChoice:
     """The precision to load a base in.
 
     Parameters
@@ -75,16 +77,16 @@ def choose(outline: Outline, settings: RefineSettings, tokens: int, runtime: int
     if settings.precision != "auto":
         if not fits[settings.precision]:
             refuse(outline, settings, tokens, runtime, free)
-        return Choice(settings.precision, False, "as asked for")
+        return DtypeChoice(settings.precision, False, "as asked for")
     if not any(fits.values()):
         refuse(outline, settings, tokens, runtime, free)
     if not fits["float32"]:
         slow = ", although the processor has no instructions for it" if bfloat16 == "none" else ""
-        return Choice("bfloat16", False, f"float32 does not fit{slow}")
+        return DtypeChoice("bfloat16", False, f"float32 does not fit{slow}")
     if bfloat16 == "none":
-        return Choice("float32", False, "the processor has no instructions for bfloat16")
+        return DtypeChoice("float32", False, "the processor has no instructions for bfloat16")
     usual = "float32" if outline.parameters < LARGE else "bfloat16"
-    return Choice(usual, True, "measured")
+    return DtypeChoice(usual, True, "measured")
 
 
 def refuse(outline: Outline, settings: RefineSettings, tokens: int, runtime: int, free: int) -> NoReturn:

@@ -35,7 +35,7 @@ class TrainingPlan:
         Tokens of the longest row.
     batch_size : int
         Rows a step.
-    piece_tokens : int
+    micro_batch_tokens : int
         Tokens that go through the base at once.
     steps_an_epoch : int
     steps : int or None
@@ -80,7 +80,7 @@ class TrainingPlan:
     tokens: int
     longest: int
     batch_size: int
-    piece_tokens: int
+    micro_batch_tokens: int
     steps_an_epoch: int
     steps: int | None
     expected_steps: int

@@ -45,7 +45,7 @@ def read_texts(path: str | PathLike[str]) -> list[str]:
 def sequences(
     tokenizer: Any, texts: Sequence[str], *, tokens: int = TOKENS, length: int = LENGTH, seed: int = 0
 ) -> list[list[int]]:
-    """Token ids of pieces of at most `length` from documents in random order, until there are `tokens`."""
+    """Token ids of spans of at most `length` from documents in random order, until there are `tokens`."""
     found: list[list[int]] = []
     count = 0
     for index in random.Random(seed).sample(range(len(texts)), len(texts)):

@@ -13,7 +13,7 @@ from lorameta.files.links import reason, user_path
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """How far a training is.
 
     Attributes

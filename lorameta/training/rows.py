@@ -18,7 +18,7 @@ from lorameta.errors import DataError
 HELD_OUT = (16, 512)
 #: Tokens that go through a base at once, by the number of its parameters: enough for matrices to be multiplied at full
 #: speed, and no more, since memory grows with them.
-PIECE_TOKENS = {100e6: 4096, LARGE: 1024, math.inf: 512}
+MICRO_BATCH_TOKENS = {100e6: 4096, LARGE: 1024, math.inf: 512}
 
 
 def hold_out(examples: Iterable[Example], share: float) -> Parts:
@@ -68,7 +68,9 @@ def encode_rows(tokenizer: Any, examples: Sequence[Example], part: str, limit: i
     return rows, cut
 
 
-def pieces(lengths: Sequence[int], chosen: Sequence[int], *, rows: int | None, tokens: int) -> Iterator[list[int]]:
+def micro_batches(
+    lengths: Sequence[int], chosen: Sequence[int], *, rows: int | None, tokens: int
+) -> Iterator[list[int]]:
     """Cut a batch into parts that go through the model at once: rows of like length, hardly any padding.
 
     Parameters
@@ -78,20 +80,20 @@ def pieces(lengths: Sequence[int], chosen: Sequence[int], *, rows: int | None, t
     chosen : sequence of int
         Indices of the batch.
     rows : int or None
-        At most so many rows a piece; None: as many as `tokens` allows.
+        At most so many rows a micro-batch; None: as many as `tokens` allows.
     tokens : int
-        At most so many tokens a piece, padding included, if that is more than one row.
+        At most so many tokens a micro-batch, padding included, if that is more than one row.
     """
-    piece: list[int] = []
+    micro_batch: list[int] = []
     for index in sorted(chosen, key=lambda i: (-lengths[i], i)):
-        longest = lengths[piece[0]] if piece else lengths[index]
-        full = len(piece) == rows if rows is not None else (len(piece) + 1) * longest > tokens
-        if piece and full:
-            yield piece
-            piece = []
-        piece.append(index)
-    if piece:
-        yield piece
+        longest = lengths[micro_batch[0]] if micro_batch else lengths[index]
+        full = len(micro_batch) == rows if rows is not None else (len(micro_batch) + 1) * longest > tokens
+        if micro_batch and full:
+            yield micro_batch
+            micro_batch = []
+        micro_batch.append(index)
+    if micro_batch:
+        yield micro_batch
 
 
 def batches(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[list[int]]:
@@ -104,15 +106,15 @@ def batches(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list
     return found
 
 
-def piece_tokens(parameters: int) -> int:
+def micro_batch_tokens(parameters: int) -> int:
     """Tokens that go through a base of so many parameters at once."""
-    return next(tokens for most, tokens in PIECE_TOKENS.items() if parameters < most)
+    return next(tokens for most, tokens in MICRO_BATCH_TOKENS.items() if parameters < most)
 
 
 def cut(
     rows: Sequence[EncodedExample], chosen: Sequence[int] | None = None, *, most: int | None = None, tokens: int
 ) -> Iterator[list[EncodedExample]]:
-    """Yield the rows of each of the :func:`pieces` of a batch; by default of all rows."""
+    """Yield the rows of each of the :func:`micro_batches` of a batch; by default of all rows."""
     chosen = range(len(rows)) if chosen is None else chosen
-    for piece in pieces([len(row.ids) for row in rows], chosen, rows=most, tokens=tokens):
-        yield [rows[i] for i in piece]
+    for micro_batch in micro_batches([len(row.ids) for row in rows], chosen, rows=most, tokens=tokens):
+        yield [rows[i] for i in micro_batch]

@@ -23,7 +23,7 @@ from lorameta.training.engine import Engine, losses_of, mean_loss
 from lorameta.training.rows import batches, encode_rows
 from lorameta.training.settings import LoraTraining
 
-#: Raised whenever the same rows and settings would give other numbers: what was trained before is then trained anew.
+#: Raised whenever the same rows and settings would give other numbers: what was trained before is then trained again.
 ENGINE = 1
 
 
@@ -143,9 +143,10 @@ def train_adapter(
         rate = settings.rate(model.config.hidden_size)
         for _ in range(settings.epochs):
             for batch in batches([len(row.ids) for row in train], settings.batch_size, rng):
-                pieces = (batch[start : start + size] for start in range(0, len(batch), size))
+                micro_batches = (batch[start : start + size] for start in range(0, len(batch), size))
                 engine.train(
-                    ([train[i] for i in piece] for piece in pieces), rate * settings.factor(engine.step, steps)
+                    ([train[i] for i in micro_batch] for micro_batch in micro_batches),
+                    rate * settings.factor(engine.step, steps),
                 )
                 if engine.diverged:
                     break

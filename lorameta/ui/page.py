@@ -155,7 +155,7 @@ def _done(text: str) -> str:
 
 @_telling(4, 3)
 def _read(work: Work, file: str | None, pasted: str) -> Iterator[Any]:
-    columns, _ = work.take(file, pasted)
+    columns, _ = work.load(file, pasted)
     drop = gr.update(choices=[FOUND, *columns], value=FOUND)
     yield drop, drop, gr.update(visible=True), _preview(work)
     yield drop, drop, gr.update(visible=True), _understood(work, None, None)

@@ -59,8 +59,8 @@ class Work:
         self._stop.set()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def take(self, file: str | None, pasted: str) -> tuple[list[str], list[list[str]]]:
-        """Take pasted rows, or else a file, and return their columns and first rows."""
+    def load(self, file: str | None, pasted: str) -> tuple[list[str], list[list[str]]]:
+        """Load pasted rows, or else a file, and return their columns and first rows."""
         self.path, self.examples = None, []
         if pasted.strip():
             path = self.folder / f"pasted{_ending(pasted)}"

@@ -512,7 +512,7 @@ def test_a_crash_while_saving_leaves_the_old_adapter(tmp_path, monkeypatch, fail
     target = adapter_of(random_factors(0)).save_pretrained(tmp_path / "out")
     before = {path.name: path.read_bytes() for path in target.iterdir()}
     calls = {"write": 0, "rename": 0}
-    write, rename = atomic._write, Path.rename
+    write, rename = atomic.write_bytes, Path.rename
 
     def broken_write(path, data):
         calls["write"] += 1
@@ -531,7 +531,7 @@ def test_a_crash_while_saving_leaves_the_old_adapter(tmp_path, monkeypatch, fail
     def broken_flush(_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(atomic, "_write", broken_write)
+    monkeypatch.setattr(atomic, "write_bytes", broken_write)
     monkeypatch.setattr(Path, "rename", broken_rename)
     monkeypatch.setattr(atomic, "exchange", lambda one, other: False)  # as on a system without it
     if failing == "flush":
@@ -552,7 +552,7 @@ def test_a_killed_process_leaves_the_old_adapter_and_its_rest_is_swept(tmp_path)
 import os
 from lorameta.files import atomic
 from lorameta.adapter import Adapter
-atomic._swap = lambda *_: os._exit(9)  # everything is written, nothing is in place
+atomic.swap = lambda *_: os._exit(9)  # everything is written, nothing is in place
 Adapter.from_pretrained({str(target)!r}).save_pretrained({str(target)!r}, card="other")
 """
     run = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, check=False)

@@ -49,8 +49,8 @@ def test_counts_do_not_depend_on_the_groups(bank, monkeypatch):
     rows = [Example(f"the dog {i} barks\nat the cat " * (i + 1), (str(i),)) for i in range(60)]
     whole = TokenEncoder(bank / "base").encode(rows).token_counts
     for size in (300, 1000, 10**9):
-        monkeypatch.setattr(tokens, "_CHARACTERS", size)
+        monkeypatch.setattr(tokens, "MAX_CHARACTERS", size)
         np.testing.assert_array_equal(TokenEncoder(bank / "base").encode(rows).token_counts, whole)
-    monkeypatch.setattr(tokens, "_CHARACTERS", 4)
-    assert "".join(tokens._parts("aa bb cccccccccc d")) == "aa bb cccccccccc d"
-    assert list(tokens._parts("aa bb cccccccccc d")) == ["aa", " bb", " ccc", "cccc", "ccc", " d"]
+    monkeypatch.setattr(tokens, "MAX_CHARACTERS", 4)
+    assert "".join(tokens.bounded_parts("aa bb cccccccccc d")) == "aa bb cccccccccc d"
+    assert list(tokens.bounded_parts("aa bb cccccccccc d")) == ["aa", " bb", " ccc", "cccc", "ccc", " d"]

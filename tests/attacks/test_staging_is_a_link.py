@@ -1,4 +1,4 @@
-"""A bank whose staging folder is a link: the next writer swept what is behind it, as old leftovers of its own."""
+"""A bank whose staging folder is a link: the next writer removed what is behind it, as old leftovers of its own."""
 
 from __future__ import annotations
 

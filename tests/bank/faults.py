@@ -29,7 +29,7 @@ def survives(n: int, action: Callable[[], object], root: Path, *, half: bool = F
     child = os.fork()
     if child == 0:
         try:
-            (_halve if half else _fill if full else _count)(n, root.resolve())
+            (halve_writes if half else _fill if full else count_changes)(n, root.resolve())
             action()
             os._exit(0)
         except BaseException as error:
@@ -47,10 +47,10 @@ def _fill(n: int, root: Path) -> None:
     def stop() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    _count(n, root, stop, {"os.mkdir", "os.link"})
+    count_changes(n, root, stop, {"os.mkdir", "os.link"})
 
 
-def _count(
+def count_changes(
     n: int, root: Path, stop: Callable[[], object] = lambda: os._exit(KILLED), events: set[str] = _CHANGES
 ) -> None:
     seen = 0
@@ -76,12 +76,12 @@ def _count(
     sys.addaudithook(hook)
 
 
-def _halve(n: int, root: Path) -> None:
+def halve_writes(n: int, root: Path) -> None:
     from lorameta.bank_builder import copying
     from lorameta.files import atomic
 
     seen = 0
-    write, copyfile = atomic._write, shutil.copyfile
+    write, copyfile = atomic.write_bytes, shutil.copyfile
 
     def stop(path: Path) -> bool:
         nonlocal seen
@@ -101,5 +101,5 @@ def _halve(n: int, root: Path) -> None:
             os._exit(KILLED)
         copyfile(source, target)
 
-    atomic._write = half_write
+    atomic.write_bytes = half_write
     copying.shutil.copyfile = half_copy

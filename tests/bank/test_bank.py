@@ -552,7 +552,7 @@ def test_a_crash_while_writing_leaves_the_old_manifest(root, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(atomic, "_write", full)
+    monkeypatch.setattr(atomic, "write_bytes", full)
     with pytest.raises(
         LorametaError, match=r"No space left on device; make room on the disk\. What was there is unchanged"
     ):

@@ -213,7 +213,7 @@ def test_another_tokenizer_is_named(tmp_path):
         assert said in problem
 
 
-# Doubles and starts
+# Duplicates and common initial values
 
 
 def test_the_same_update_in_other_bytes_is_noticed(tmp_path):
@@ -315,7 +315,7 @@ def test_norms_of_rows_are_those_of_the_adapters(stacked, monkeypatch):
     seen: dict[str, float] = {}
     from lorameta.bank import check as module
 
-    monkeypatch.setattr(module, "_compare_norms", lambda norms, report: seen.update(norms))
+    monkeypatch.setattr(module, "compare_norms", lambda norms, report: seen.update(norms))
     AdapterBank.open(stacked).check()
     for seed, name in enumerate("abcd"):
         expected = np.sqrt(sum((update**2).sum() for update in dense(random_factors(seed)).values()))

@@ -128,14 +128,14 @@ def test_removed_files_stay_for_an_hour(root):
     update(root, lambda manifest: replace(manifest, name="almost"))
     assert (root / gone / WEIGHTS).is_file()
     age(root, 20)
-    update(root, lambda manifest: replace(manifest, name="swept"))
+    update(root, lambda manifest: replace(manifest, name="tidied"))
     assert not (root / gone).exists()
     assert not (root / "summaries.safetensors").exists()
     assert json.loads((root / ".lorameta" / "retired.json").read_text()) == {}
     assert AdapterBank.open(root).check().ok
 
 
-def test_files_of_others_are_never_swept(root):
+def test_files_of_others_are_never_removed(root):
     stray = shutil.copytree(root / "adapters" / "opposite", root / "adapters" / "mine")
     (root / "notes.txt").write_text("mine")
     (root / "shards").mkdir()
@@ -153,7 +153,7 @@ def test_files_of_others_are_never_swept(root):
     assert len(bank) == 4
 
 
-def test_rubbish_of_a_killed_writer_is_swept(root):
+def test_rubbish_of_a_killed_writer_is_removed(root):
     rubbish = [root / "summaries-0123456789abcdef.safetensors", root / "shards" / "0123456789abcdef.safetensors"]
     for path in rubbish:
         path.parent.mkdir(exist_ok=True)
@@ -244,7 +244,7 @@ def test_a_moved_file_is_found_again_when_starting_over(root):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(edit, "write_file", late)
-            patch.setattr(edit, "_sync", sync)
+            patch.setattr(edit, "sync", sync)
             update(root, change)
     assert len(calls) == 2
     assert not (root / "shards" / "1").exists()
@@ -357,7 +357,7 @@ def test_removing_is_careful(root):
     assert AdapterBank.open(root).ids == bank.ids
 
 
-def test_the_next_writer_sweeps_what_a_killed_one_left_and_nothing_else(root):
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_else(root):
     """At once, as the lock shows that nobody else writes; where files are written without it, after an hour."""
     (root / ".lorameta").mkdir()
     (root / "operators").mkdir()

@@ -14,7 +14,7 @@ import tokenizers  # noqa: E402
 from lorameta.base_model.convert import FILES, convert_gguf, interleave  # noqa: E402
 from lorameta.base_model.load import load_base  # noqa: E402
 from lorameta.errors import BankError  # noqa: E402
-from tests.export.gguf_base import _permute, write_gguf_base  # noqa: E402
+from tests.export.gguf_base import permute, write_gguf_base  # noqa: E402
 from tests.export.models import tiny_model  # noqa: E402
 
 
@@ -69,8 +69,8 @@ def test_bfloat16_halves_the_file_and_rounds(source, directory, tmp_path):
 
 def test_interleave_undoes_the_order_of_llama_cpp():
     weight = torch.randn(24, 5).numpy()
-    assert (interleave(_permute(weight, 3), 3) == weight).all()
-    assert not (_permute(weight, 3) == weight).all()
+    assert (interleave(permute(weight, 3), 3) == weight).all()
+    assert not (permute(weight, 3) == weight).all()
 
 
 def test_what_cannot_be_converted_is_refused_and_nothing_is_left(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from lorameta import AdapterBank, generate_adapter
 from lorameta.adapter import Adapter
 from lorameta.adapter.card import card
-from lorameta.base_model.templates import chat_template, rendered, resolved
+from lorameta.base_model.templates import ChatTemplate, rendered, resolved
 from lorameta.data import Example, load_examples
 from lorameta.errors import BankError, UsageError
 from tests.conftest import TASKS, task_rows
@@ -126,5 +126,5 @@ def test_the_chat_template_of_a_base_becomes_a_text(tiny_bank, tmp_path):
     assert tokenizer(rendered(template, [Example("Hello there")])[0].input)["input_ids"] == ids
     tokenizer.chat_template = "{{ messages[0].content | upper }}"
     with pytest.raises(UsageError, match="cannot be used"):
-        chat_template(tokenizer, "b")
+        ChatTemplate(tokenizer, "b").around()
     assert resolved("Q: {input}", "no base is read") == "Q: {input}"

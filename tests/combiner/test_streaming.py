@@ -145,7 +145,7 @@ def test_factor_sums_rows_of_shards(tmp_path, monkeypatch, dtype, compiler):
     if compiler == "numba":
         pytest.importorskip("numba")
     else:
-        monkeypatch.setattr(kernels, "_compiled", lambda dtype: None)
+        monkeypatch.setattr(kernels, "numba_kernel", lambda dtype: None)
     monkeypatch.setattr(sys.modules["lorameta.combiner.average"], "COMPILE_FROM", 0)
     monkeypatch.setattr(terms_module, "BLOCK_BYTES", 1000)
     specs = [Spec(seed, 3, 6.0, False, dtype, tuple(sorted(SHAPES))) for seed in range(13)]

@@ -53,8 +53,8 @@ def test_dense_and_sparse_banks_give_the_same(target, bank, function):
 @pytest.mark.parametrize("cells", [1, 60, 130, 10**6])
 def test_blocks_change_nothing(target, bank, monkeypatch, function, cells):
     whole = function(target.token_counts, bank.token_counts)
-    monkeypatch.setattr(module, "_BLOCK", cells)
-    monkeypatch.setattr("lorameta.distance.mmd._BLOCK", cells)
+    monkeypatch.setattr(module, "BLOCK", cells)
+    monkeypatch.setattr("lorameta.distance.mmd.BLOCK", cells)
     np.testing.assert_allclose(function(target.token_counts, bank.token_counts.toarray()), whole, rtol=1e-14)
 
 

@@ -30,7 +30,7 @@ def test_the_order_of_the_rows_does_not_matter(target, bank, function):
 
 def test_blocks_change_nothing(target, bank, function, monkeypatch):
     whole = function(target.sample, bank.samples)
-    monkeypatch.setattr("lorameta.distance.samples._BLOCK", 1)
+    monkeypatch.setattr("lorameta.distance.samples.BLOCK", 1)
     np.testing.assert_allclose(function(target.sample, bank.samples), whole, rtol=1e-12)
 
 

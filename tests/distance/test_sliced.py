@@ -61,5 +61,5 @@ def test_a_shift_counts_in_full(seed):
 
 def test_blocks_change_nothing(target, bank, monkeypatch):
     whole = sliced(target.sample, bank.samples)
-    monkeypatch.setattr("lorameta.distance.sliced._BLOCK", 1)
+    monkeypatch.setattr("lorameta.distance.sliced.BLOCK", 1)
     np.testing.assert_allclose(sliced(target.sample, bank.samples), whole, rtol=1e-14)

@@ -33,9 +33,9 @@ RUNTIME = GB // 2
 @pytest.fixture(autouse=True)
 def small_samples(monkeypatch):
     """The disk and the matrices are measured with less than usual, the rest as ever."""
-    monkeypatch.setattr("lorameta.machine.disk._SAMPLE", 32 << 20)
-    monkeypatch.setattr("lorameta.machine.speed._BUFFER", 16 << 20)
-    monkeypatch.setattr("lorameta.machine.speed._SIDE", 256)
+    monkeypatch.setattr("lorameta.machine.disk.SAMPLE", 32 << 20)
+    monkeypatch.setattr("lorameta.machine.speed.BUFFER", 16 << 20)
+    monkeypatch.setattr("lorameta.machine.speed.SIDE", 256)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -86,7 +86,7 @@ def test_quick_measures_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("lorameta.machine.probe.probe", measured)
     monkeypatch.setattr("lorameta.machine.speed.speed", measured)
-    monkeypatch.setattr("lorameta.machine.disk._read_speed", measured)
+    monkeypatch.setattr("lorameta.machine.disk.read_speed", measured)
     CONFIGS["llama"]().save_pretrained(tmp_path)
     report = examine(tmp_path, quick=True)
     assert report.probes == {}
@@ -128,16 +128,16 @@ def test_numbers_that_cannot_work_are_refused(tmp_path, options):
 def test_no_more_than_the_given_memory_is_asked_for():
     shape = outline(mistral_7b(), "m", None, ("all-linear",), 16)
     whole = 2 * shape.layer_parameters  # a layer in bfloat16: 436 MB
-    assert probe._fitting(shape, 2, 6 * GB)[1:] == (1, 1.0)
-    assert probe._fitting(shape, 2, int(whole / 0.6) + 1)[1:] == (1, 1.0)
-    config, layers, share = probe._fitting(shape, 2, int(whole / 0.6) - 10)
+    assert probe.fitting(shape, 2, 6 * GB)[1:] == (1, 1.0)
+    assert probe.fitting(shape, 2, int(whole / 0.6) + 1)[1:] == (1, 1.0)
+    config, layers, share = probe.fitting(shape, 2, int(whole / 0.6) - 10)
     assert layers == 1
     assert config.intermediate_size == 14336 // 2
     assert share == pytest.approx((2 * 4096**2 + 2 * 4096 * 1024 + 3 * 4096 * 7168) / shape.layer_parameters, rel=1e-3)
     with pytest.raises(MemoryError, match=r"0\.4 GB does not fit into the 0\.1 GB"):
-        probe._fitting(shape, 2, GB // 10)
+        probe.fitting(shape, 2, GB // 10)
     small = outline(CONFIGS["llama"](), "m", None, ("all-linear",), 4)
-    assert probe._fitting(small, 2, GB)[1:] == (3, 1.0)  # so small that all its layers are measured
+    assert probe.fitting(small, 2, GB)[1:] == (3, 1.0)  # so small that all its layers are measured
 
 
 def test_a_layer_that_was_narrowed_counts_for_a_whole_one():
@@ -330,6 +330,6 @@ def test_mixing_takes_no_more_than_its_adapters():
 def test_times_are_shared_out_by_what_has_a_place():
     shape = outline(mistral_7b(), "m", None, ("all-linear",), 16)
     for available in (60 * GB, 20 * GB, 5 * GB):
-        shares = examination._shares(shape, RUNTIME, 512, available)
+        shares = examination.time_shares(shape, RUNTIME, 512, available)
         assert sum(shares.values()) == pytest.approx(1)
         assert shares["bfloat16"] >= shares["float32"]

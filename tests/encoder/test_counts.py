@@ -51,7 +51,7 @@ def test_frequencies_sum_to_one_in_each_dataset():
 
 @pytest.mark.parametrize("block", [1, 7, 50, 10**6])
 def test_blocks_cover_every_dataset_once(block, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(module, "BLOCK", block)
     dense = np.random.default_rng(0).poisson(0.7, size=(9, 30)) + np.eye(9, 30, dtype=int)
     counts = TokenCounts.from_dense(dense)
     sums = []

@@ -24,7 +24,7 @@ GOLDEN_COSINE = 0.049027
 
 
 def test_embeddings_equal_those_of_sentence_transformers(sentence_encoder):
-    embeddings = sentence_encoder._embed(list(GOLDEN))
+    embeddings = sentence_encoder.embed(list(GOLDEN))
     np.testing.assert_allclose(embeddings[:, :6], list(GOLDEN.values()), atol=1e-6)
     np.testing.assert_allclose(embeddings[0] @ embeddings[1], GOLDEN_COSINE, atol=1e-6)
 
@@ -55,7 +55,7 @@ def test_order_and_seed(sentence_encoder):
 
 def test_equal_rows_count_as_often_as_they_occur(sentence_encoder):
     twice = sentence_encoder.encode([ROWS[0], ROWS[1], ROWS[0]])
-    first, second = sentence_encoder._embed([ROWS[0].text, ROWS[1].text])
+    first, second = sentence_encoder.embed([ROWS[0].text, ROWS[1].text])
     assert twice.rows == 3
     np.testing.assert_allclose(twice.mean, (2 * first + second) / 3, atol=1e-6)
     assert twice.sample.shape == (3, 384)
@@ -145,7 +145,7 @@ def test_tasks_behind_one_long_preamble_are_told_apart(sentence_encoder):
     ):
         one, other = sentence_encoder.encode(kitchen), sentence_encoder.encode(travel)
     assert one.mean @ other.mean < 0.95 * np.linalg.norm(one.mean) * np.linalg.norm(other.mean)
-    (end,) = sentence_encoder._shortened([kitchen[0].text])
+    (end,) = sentence_encoder.shortened([kitchen[0].text])
     assert kitchen[0].text.endswith(end)
-    assert 250 <= len(sentence_encoder._model.tokenizer(end, add_special_tokens=False)["input_ids"]) <= 254
-    assert sentence_encoder._shortened(["short", "x" * 300]) == ["short", "x" * 300]
+    assert 250 <= len(sentence_encoder.transformer.tokenizer(end, add_special_tokens=False)["input_ids"]) <= 254
+    assert sentence_encoder.shortened(["short", "x" * 300]) == ["short", "x" * 300]

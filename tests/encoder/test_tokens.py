@@ -60,7 +60,7 @@ def test_what_the_post_processor_adds_is_not_counted_even_if_it_is_no_special_to
 def test_more_rows_than_a_batch(tokenizer_path, monkeypatch):
     encoder = TokenEncoder(tokenizer_path)
     whole = encoder.encode(ROWS * 5).token_counts
-    monkeypatch.setattr("lorameta.encoder.tokens._BATCH", 2)
+    monkeypatch.setattr("lorameta.encoder.tokens.BATCH", 2)
     np.testing.assert_array_equal(encoder.encode(ROWS * 5).token_counts, whole)
     np.testing.assert_array_equal(whole, 5 * encoder.encode(ROWS).token_counts)
 

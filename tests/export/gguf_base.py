@@ -50,7 +50,7 @@ def write_gguf_base(model: Any, path: Path, tokenizer: Path | None = None) -> Pa
             continue
         array = tensor.detach().float().numpy()
         if permuted and key.endswith(("q_proj.weight", "k_proj.weight")):
-            array = _permute(array, heads if ".q_proj" in key else config.num_key_value_heads)
+            array = permute(array, heads if ".q_proj" in key else config.num_key_value_heads)
         if name == "gemma" and key.endswith("norm.weight"):
             array = array + np.float32(1)
         writer.add_tensor(names.get_name(key, try_suffixes=(".weight", ".bias")), np.ascontiguousarray(array))
@@ -61,7 +61,7 @@ def write_gguf_base(model: Any, path: Path, tokenizer: Path | None = None) -> Pa
     return path
 
 
-def _permute(weights: np.ndarray, n_head: int) -> np.ndarray:
+def permute(weights: np.ndarray, n_head: int) -> np.ndarray:
     """As in llama.cpp's converter (``LlamaModel.permute``)."""
     return (
         weights.reshape(n_head, 2, weights.shape[0] // n_head // 2, *weights.shape[1:])

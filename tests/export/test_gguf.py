@@ -277,7 +277,7 @@ def test_a_file_that_does_not_read_back_is_not_kept(tmp_path, base, monkeypatch)
     adapter = write_peft(tmp_path / "adapter", factors_for(SHAPES))
     path = export_gguf(adapter, tmp_path / "out.gguf", base=base).path
     before = path.read_bytes()
-    write = gguf_export._write
+    write = gguf_export.write_gguf
 
     def flipped(library, fresh, *rest):
         write(library, fresh, *rest)
@@ -285,7 +285,7 @@ def test_a_file_that_does_not_read_back_is_not_kept(tmp_path, base, monkeypatch)
         data[-20] ^= 1
         fresh.write_bytes(data)
 
-    monkeypatch.setattr(gguf_export, "_write", flipped)
+    monkeypatch.setattr(gguf_export, "write_gguf", flipped)
     with pytest.raises(LorametaError, match=r"ffn_down\.weight\.lora_b is not what was written"):
         export_gguf(adapter, path, base=base)
     assert path.read_bytes() == before

@@ -323,7 +323,7 @@ def test_a_disk_without_room_is_told_before_the_work(tmp_path, base, adapter, mo
     usage = namedtuple("usage", "total used free")
     needed = sum(array.nbytes for array in load_file(base / "model.safetensors").values())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 0, needed // 2))
-    monkeypatch.setattr(merged_export, "_write_shard", None)
+    monkeypatch.setattr(merged_export, "write_shard", None)
     assert "GB free" in refused(tmp_path, adapter, LorametaError, base=base)
 
 
@@ -353,7 +353,7 @@ def test_wrong_options_are_refused(tmp_path, base, adapter):
 def test_a_crash_leaves_the_old_model(tmp_path, base, adapter, monkeypatch):
     target = export_merged(adapter, tmp_path / "out", base=base).path
     before = {path.name: path.read_bytes() for path in target.iterdir()}
-    read = merged_export._read
+    read = merged_export.read_all
     calls = []
 
     def failing(file, count):
@@ -362,7 +362,7 @@ def test_a_crash_leaves_the_old_model(tmp_path, base, adapter, monkeypatch):
             raise OSError(28, "No space left on device")
         return read(file, count)
 
-    monkeypatch.setattr(merged_export, "_read", failing)
+    monkeypatch.setattr(merged_export, "read_all", failing)
     with pytest.raises(LorametaError, match="What was there is unchanged"):
         export_merged(adapter, target, base=base, dtype="f16")
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before

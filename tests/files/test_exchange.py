@@ -82,7 +82,7 @@ def test_a_kill_at_any_moment_leaves_old_or_new(place, monkeypatch, able):
     for path in place.parent.iterdir():
         os.utime(path, (long_ago, long_ago))
     write_directory(place, FILES)
-    assert [path.name for path in place.parent.iterdir()] == ["out"]  # the next run sweeps it all
+    assert [path.name for path in place.parent.iterdir()] == ["out"]  # the next run removes it all
 
 
 def test_what_stepped_aside_is_put_back_by_a_reader(tiny_bank, tmp_path):
@@ -97,7 +97,7 @@ def test_a_failure_says_what_to_do(place, monkeypatch):
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(atomic, "_write", full)
+    monkeypatch.setattr(atomic, "write_bytes", full)
     with pytest.raises(LorametaError, match=r"make room on the disk\. What was there is unchanged"):
         write_directory(place, FILES)
     assert {path.name: path.read_bytes() for path in place.iterdir()} == FILES

@@ -78,13 +78,13 @@ def test_lots_of_loras_is_the_bank_of_the_paper():
 
 def test_how_long_the_hub_asks_to_wait():
     later = email.utils.formatdate(time.time() + 100, usegmt=True)
-    assert client._wait({}) is None
-    assert client._wait({"retry-after": "7"}) == 7
-    assert 98 <= client._wait({"retry-after": later}) <= 101
-    assert client._wait({"retry-after": "soon"}) is None
+    assert client.asked_pause({}) is None
+    assert client.asked_pause({"retry-after": "7"}) == 7
+    assert 98 <= client.asked_pause({"retry-after": later}) <= 101
+    assert client.asked_pause({"retry-after": "soon"}) is None
     # What is left of the Hub's own window, where nothing is left in it.
-    assert client._wait({"ratelimit": '"api";r=0;t=55'}) == 56
-    assert client._wait({"ratelimit": '"api";r=12;t=55'}) is None
+    assert client.asked_pause({"ratelimit": '"api";r=0;t=55'}) == 56
+    assert client.asked_pause({"ratelimit": '"api";r=12;t=55'}) is None
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES", "on"])

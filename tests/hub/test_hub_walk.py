@@ -132,7 +132,7 @@ def kill_at(hub, author, home: Path, request: int, *words: object) -> bool:
 
 
 def content(bank: Path) -> dict[str, bytes]:
-    """What a bank is, bar its hidden folder and what a killed writer left for the next ones to sweep."""
+    """What a bank is, bar its hidden folder and what a killed writer left for the next ones to remove."""
     paths = [path.relative_to(bank) for path in bank.rglob("*") if path.is_file()]
     return {path.as_posix(): (bank / path).read_bytes() for path in paths if not path.as_posix().startswith(".")}
 
@@ -190,7 +190,7 @@ def test_a_pull_can_be_killed_at_any_change_of_the_disk(lorameta, fresh, hub, au
         home.mkdir()
         before = (
             "from pathlib import Path\nfrom tests.bank import faults\n"
-            f"faults._count({n}, Path({str(home / 'bank')!r}))\n"
+            f"faults.count_changes({n}, Path({str(home / 'bank')!r}))\n"
         )
         done = fresh("bank", "pull", published, "-o", home / "bank", before=before)
         assert done.code in (0, 77), done.err

@@ -41,9 +41,9 @@ def test_a_plan_fits_its_budget_and_grows_with_it():
 
 def test_candidates_come_from_both_ends():
     slopes = np.arange(10.0)[::-1]  # the farthest has the steepest
-    assert auto._first_by_either(slopes, 4).tolist() == [0, 1, 8, 9]
-    assert auto._first_by_either(-slopes, 3).tolist() == [0, 1, 2]
-    assert auto._first_by_either(slopes, 20).tolist() == list(range(10))
+    assert auto.first_by_either(slopes, 4).tolist() == [0, 1, 8, 9]
+    assert auto.first_by_either(-slopes, 3).tolist() == [0, 1, 2]
+    assert auto.first_by_either(slopes, 20).tolist() == list(range(10))
 
 
 @pytest.mark.parametrize(

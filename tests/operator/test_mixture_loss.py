@@ -117,8 +117,8 @@ def test_adapters_with_a_common_a_are_mixed_as_those_that_differ(scorer, adapter
     ]
     weights = np.array([0.7, -0.4, 1.2])
     ours, theirs = MixtureLoss(scorer, shared, examples), MixtureLoss(scorer, mirrored, examples)
-    assert {type(found).__name__ for found in ours._factors.modules.values()} == {"Shared"}
-    assert {type(found).__name__ for found in theirs._factors.modules.values()} == {"Stacked"}
+    assert {type(found).__name__ for found in ours.factors.modules.values()} == {"Shared"}
+    assert {type(found).__name__ for found in theirs.factors.modules.values()} == {"Stacked"}
     np.testing.assert_allclose(ours.measure(weights).losses, theirs.measure(weights).losses, rtol=1e-4)
     np.testing.assert_allclose(ours.measure(ours.one(1)).losses, theirs.measure(theirs.one(1)).losses, rtol=1e-4)
 
@@ -138,15 +138,15 @@ def test_the_logits_that_are_kept_give_the_whole_loss(scorer, adapters, examples
 
 def test_a_common_beginning_of_the_prompts_is_run_once(scorer, adapters, examples, monkeypatch):
     loss = MixtureLoss(scorer, adapters, examples)
-    assert len(loss._passes.prefix) >= 8
+    assert len(loss.passes.prefix) >= 8
     monkeypatch.setattr("lorameta.operator.passes.PREFIX", 10**6)
     whole = MixtureLoss(scorer, adapters, examples)
-    assert whole._passes.prefix == []
-    assert loss._passes.tokens == whole._passes.tokens - (len(examples) - 1) * len(loss._passes.prefix)
+    assert whole.passes.prefix == []
+    assert loss.passes.tokens == whole.passes.tokens - (len(examples) - 1) * len(loss.passes.prefix)
     np.testing.assert_allclose(loss.measure(WEIGHTS).losses, whole.measure(WEIGHTS).losses, rtol=1e-4)
     apart = [*examples[:2], Example("Another prompt altogether:", ("no",))]
     monkeypatch.setattr("lorameta.operator.passes.PREFIX", 8)
-    assert MixtureLoss(scorer, adapters, apart)._passes.prefix == []
+    assert MixtureLoss(scorer, adapters, apart).passes.prefix == []
 
 
 def test_exact_are_the_rows_that_greedy_decoding_answers(scorer, adapters, examples):
@@ -162,8 +162,8 @@ def test_exact_are_the_rows_that_greedy_decoding_answers(scorer, adapters, examp
                 ids = torch.cat([ids, scorer.model(ids).logits[:, -1:].argmax(-1)], dim=1)
         said.append(ids[0, start:].tolist())
     rows = loss.on([Example(prompt, ("x",)) for prompt in prompts])
-    passes = rows._passes
-    for batch, ((ids, attention, answers), places) in enumerate(passes._batches):
+    passes = rows.passes
+    for batch, ((ids, attention, answers), places) in enumerate(passes.batches):
         width = int(answers.sum(dim=1)[0])
         assert (answers.sum(dim=1) == width).all()
         order = passes.owner[places[::width]]
@@ -171,7 +171,7 @@ def test_exact_are_the_rows_that_greedy_decoding_answers(scorer, adapters, examp
             tokens = torch.tensor((said[original] + [0])[:width] if original else [5] * width)
             ids[row, answers[row]] = tokens
             passes.targets[places[row * width : (row + 1) * width]] = tokens.numpy()
-        passes._batches[batch] = ((ids, attention, answers), places)
+        passes.batches[batch] = ((ids, attention, answers), places)
     assert rows.measure(np.zeros(4)).exact.tolist() == [False, True, True, True]
 
 

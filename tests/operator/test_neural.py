@@ -29,7 +29,7 @@ FITTED = fit_neural(D, G, width=8, iterations=60)
 
 
 def test_the_gradient_is_that_of_finite_differences():
-    problem = neural._Problem(D, G)
+    problem = neural.FitProblem(D, G)
     start = network.initial(6, problem.knots, np.random.default_rng(1))
     vector = network.packed(start) + 0.05 * np.random.default_rng(2).normal(size=network.packed(start).size)
 
@@ -55,21 +55,21 @@ def test_the_loss_is_the_dense_reconstruction_error():
 
 def test_the_fit_minimises_what_it_reports():
     """The objective of the fit, here with knots at every z-score, is the error of the finished operator."""
-    value, _ = neural._Problem(D, G).value_and_gradient(FITTED.parameters)
+    value, _ = neural.FitProblem(D, G).value_and_gradient(FITTED.parameters)
     assert value == pytest.approx(FITTED.errors["neural"], rel=1e-9)
 
 
 def test_interpolation_between_knots_changes_next_to_nothing(monkeypatch):
     bigger = learnable(3, 40)[:2]
     monkeypatch.setattr(neural, "KNOTS", 2000)
-    exact, _ = neural._Problem(*bigger).value_and_gradient(FITTED.parameters)
+    exact, _ = neural.FitProblem(*bigger).value_and_gradient(FITTED.parameters)
     monkeypatch.setattr(neural, "KNOTS", 512)
-    near, _ = neural._Problem(*bigger).value_and_gradient(FITTED.parameters)
+    near, _ = neural.FitProblem(*bigger).value_and_gradient(FITTED.parameters)
     assert near == pytest.approx(exact, rel=1e-3)
 
 
 def test_it_starts_near_the_normalized_operator_and_ends_better():
-    problem = neural._Problem(D, G)
+    problem = neural.FitProblem(D, G)
     start = NeuralOperator(network.initial(32, problem.knots, np.random.default_rng(0)))
     np.testing.assert_allclose(leave_one_out(D, start.weights), leave_one_out(D, normalized), atol=0.02)
     assert FITTED.errors["neural"] < 0.95 * FITTED.errors["normalized"]

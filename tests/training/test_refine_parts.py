@@ -1,4 +1,4 @@
-"""The small parts of a refinement: rows that are held out, pieces of a batch, the budget, the settings, the plan."""
+"""The small parts of a refinement: rows that are held out, micro-batches, the budget, the settings, the plan."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lorameta.training import LoraTraining, RefineSettings
 from lorameta.training.budget import Budget
 from lorameta.training.options import settings_of
 from lorameta.training.plan import FORWARD, VALIDATION, held_out_for, refuse_time
-from lorameta.training.rows import hold_out, pieces
+from lorameta.training.rows import hold_out, micro_batches
 
 ROWS = [Example(f"prompt {i}", (f"answer {i % 7}",)) for i in range(300)]
 
@@ -37,17 +37,17 @@ def test_order_decides_nothing_and_one_row_is_too_few():
 @given(
     st.lists(st.integers(1, 60), min_size=1, max_size=40), st.one_of(st.none(), st.integers(1, 9)), st.integers(1, 200)
 )
-def test_pieces_are_a_partition_within_their_bounds(lengths, rows, tokens):
+def test_micro_batches_are_a_partition_within_their_bounds(lengths, rows, tokens):
     chosen = list(range(0, len(lengths), 2))
-    found = list(pieces(lengths, chosen, rows=rows, tokens=tokens))
-    assert sorted(i for piece in found for i in piece) == chosen
-    for piece in found:
-        assert piece
+    found = list(micro_batches(lengths, chosen, rows=rows, tokens=tokens))
+    assert sorted(i for micro_batch in found for i in micro_batch) == chosen
+    for micro_batch in found:
+        assert micro_batch
         if rows is not None:
-            assert len(piece) <= rows
+            assert len(micro_batch) <= rows
         else:
-            assert len(piece) == 1 or len(piece) * max(lengths[i] for i in piece) <= tokens
-    longest = [max(lengths[i] for i in piece) for piece in found]
+            assert len(micro_batch) == 1 or len(micro_batch) * max(lengths[i] for i in micro_batch) <= tokens
+    longest = [max(lengths[i] for i in micro_batch) for micro_batch in found]
     assert longest == sorted(longest, reverse=True)
 
 

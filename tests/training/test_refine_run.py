@@ -131,7 +131,7 @@ def test_when_no_step_helps_the_very_numbers_that_were_given_come_back(where, gi
 def test_the_best_state_wins_the_start_included(where, given, monkeypatch, script, best):
     measured, states = iter(script), []
 
-    def mean_loss(model, losses, pieces):
+    def mean_loss(model, losses, micro_batches):
         states.append({name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad})
         return next(measured)
 
@@ -165,7 +165,7 @@ def test_divergence_is_caught_and_what_is_returned_is_not_worse(where, given):
     assert all(np.isfinite(pair.A).all() and np.isfinite(pair.B).all() for pair in done.modules.values())
 
 
-def test_pieces_and_checkpointing_have_the_gradient_of_the_whole(where):
+def test_micro_batches_and_checkpointing_have_the_gradient_of_the_whole(where):
     base = load_base(where)
     rows = [encode_example(base.tokenizer, example) for example in load_examples(ROWS)]
     found = []
@@ -415,13 +415,13 @@ def test_wrong_calls_are_refused(where, given):
         finetune(ROWS, "/nowhere/at/all")
 
 
-def test_smaller_pieces_come_before_computing_twice(where, monkeypatch):
+def test_smaller_micro_batches_come_before_computing_twice(where, monkeypatch):
     from lorameta.training import choose
 
     chosen = {}
     real = choose.fitting
 
-    def fitting(settings, hyper, shape, dtype, train, piece, kept, now, free, frozen):
+    def fitting(settings, hyper, shape, dtype, train, micro_batch, kept, now, free, frozen):
         longest = max(len(row.ids) for row in train)
         one = real(settings, hyper, shape, dtype, train, longest, kept, now, 1 << 60)[2] - now
         chosen["small"] = real(settings, hyper, shape, dtype, train, 4 * longest, kept, now, round(one / 0.94))
@@ -429,7 +429,7 @@ def test_smaller_pieces_come_before_computing_twice(where, monkeypatch):
         wide = real(replace(settings, checkpointing=True), hyper, shape, dtype, train, longest, kept, now, 1 << 60)
         assert wide[1]
         chosen["longest"] = longest
-        return real(settings, hyper, shape, dtype, train, piece, kept, now, free, frozen)
+        return real(settings, hyper, shape, dtype, train, micro_batch, kept, now, free, frozen)
 
     monkeypatch.setattr(choose, "fitting", fitting)
     with prepared(ROWS, where, FAST) as job:

@@ -138,10 +138,10 @@ def test_rows_that_are_held_out_are_never_trained_on(base, parts, monkeypatch):
     seen = []
     backward = engine.backward
 
-    def spy(losses, pieces):
-        pieces = list(pieces)
-        seen.extend(tuple(row.ids) for piece in pieces for row in piece)
-        return backward(losses, pieces)
+    def spy(losses, micro_batches):
+        micro_batches = list(micro_batches)
+        seen.extend(tuple(row.ids) for micro_batch in micro_batches for row in micro_batch)
+        return backward(losses, micro_batches)
 
     monkeypatch.setattr(engine, "backward", spy)
     train_adapter(parts, base, FAST)
@@ -154,11 +154,11 @@ def test_rows_that_are_held_out_are_never_trained_on(base, parts, monkeypatch):
     assert not set(seen) & (ids["validation"] | ids["test"])
 
 
-def test_a_gradient_in_pieces_is_that_of_the_whole(base, parts):
+def test_a_gradient_in_micro_batches_is_that_of_the_whole(base, parts):
     whole = train_adapter(parts, base, FAST).adapter
-    pieces = train_adapter(parts, base, LoraTraining(**{**vars(FAST), "micro_batch_size": 3})).adapter
+    micro_batches = train_adapter(parts, base, LoraTraining(**{**vars(FAST), "micro_batch_size": 3})).adapter
     for name, pair in whole.modules.items():
-        np.testing.assert_allclose(pieces.modules[name].delta(), pair.delta(), atol=2e-4)
+        np.testing.assert_allclose(micro_batches.modules[name].delta(), pair.delta(), atol=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_gradient_in_pieces_is_that_of_the_whole(base, parts):
 def test_the_best_epoch_wins_the_start_included(base, parts, monkeypatch, script, best):
     measured, states = iter(script), []
 
-    def mean_loss(model, losses, pieces):
+    def mean_loss(model, losses, micro_batches):
         states.append({name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad})
         return next(measured, 0.0)
 

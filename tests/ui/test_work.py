@@ -23,7 +23,7 @@ def work(tiny_bank):
 
 
 def test_from_rows_to_downloads(work, tiny_bank, tiny_rows, tmp_path):
-    columns, cells = work.take(str(tiny_rows), "")
+    columns, cells = work.load(str(tiny_rows), "")
     assert columns == ["input", "output"]
     assert cells[0][1] == "bark"
     assert len(work.read(None, None)) == 12
@@ -80,7 +80,7 @@ def test_a_base_with_a_head_of_its_own_goes_with_the_gguf(work, tiny_rows, monke
     ],
 )
 def test_pasted_rows_of_any_form(work, text, columns):
-    found, cells = work.take(None, text)
+    found, cells = work.load(None, text)
     assert found == columns
     assert cells == [["dog", "bark"], ["cat", "meow"]]
     examples = work.read(*columns)
@@ -112,10 +112,10 @@ def test_a_refused_file_is_called_by_its_name(work, tmp_path):
     place.parent.mkdir()
     place.write_bytes(b"PK\x03\x04 a workbook")
     with pytest.raises(DataError, match=r"notes\.csv is a zip") as caught:
-        work.take(str(place), "")
+        work.load(str(place), "")
     assert "upload-7f3a" not in str(caught.value)
     with pytest.raises(UsageError, match="no rows"):
-        work.take(None, "  ")
+        work.load(None, "  ")
 
 
 def test_a_step_that_is_too_early_says_what_is_lacking(work):
@@ -138,7 +138,7 @@ def test_a_cancelled_generation_leaves_no_adapter_and_no_thread(work, tiny_rows,
             progress(1)
 
     monkeypatch.setattr(lorameta.generate, "generate_adapter", endless)
-    work.take(str(tiny_rows), "")
+    work.load(str(tiny_rows), "")
     work.read(None, None)
 
     def run() -> None:

@@ -189,7 +189,7 @@ def _of_status(what: str, error: Any) -> Trouble:
     if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 404):
         return refused(what, gated=False)
     if status in _BUSY:
-        wait = _wait(error.response.headers)
+        wait = asked_pause(error.response.headers)
         asked = "" if wait is None or wait <= LONGEST_WAIT else f" and asks to wait {wait:.0f} s"
         return Trouble(f"{what}: the Hub is busy (HTTP {status}){asked}; try again later", "busy", wait)
     if status == 403:
@@ -197,7 +197,7 @@ def _of_status(what: str, error: Any) -> Trouble:
     return Trouble(f"{what}: the Hub answers with HTTP {status} ({error.server_message or 'no reason'})", "refused")
 
 
-def _wait(headers: Any) -> float | None:
+def asked_pause(headers: Any) -> float | None:
     """Seconds that the Hub asks to wait: ``Retry-After``, in seconds or as a date, or what is left of its window."""
     if limit := _LIMIT.search(headers.get("ratelimit") or ""):
         return float(limit[1]) + 1

@@ -22,7 +22,7 @@ from lorameta.files.links import user_path
 def quantize(directory: str | PathLike[str], *, progress: Progress | None = None) -> Moved:
     """Store the adapters of a bank in 8 bits: one A for all, each B rounded, column by column.
 
-    The numbers change a little, and the way back (``lorameta bank stack --undo``) gives the rounded ones. Adapters
+    The numbers change a little, and undoing it (``lorameta bank stack --undo``) gives the rounded ones. Adapters
     that are in 8 bits already stay as they are.
 
     Parameters

@@ -21,7 +21,7 @@ from lorameta.errors import BankError
 from lorameta.files import tensors
 
 #: Bytes of a shard in memory at a time.
-_BLOCK = 1 << 23
+BLOCK = 1 << 23
 #: Adapters of a block that one thread works off.
 _ROWS = 8
 
@@ -167,7 +167,7 @@ def _read_all(
         for name, entry in entries:
             count = entry.shape[0]
             stride = (entry.stop - entry.start) // count
-            step = max(1, min(count, _BLOCK // max(stride, 1)))
+            step = max(1, min(count, BLOCK // max(stride, 1)))
             for first in range(0, count, step):
                 some = min(step, count - first)
                 if len(buffers[0]) < some * stride:

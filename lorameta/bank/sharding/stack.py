@@ -60,7 +60,7 @@ def stack(
     ids : iterable of str, optional
         Only these adapters.
     restack : bool
-        Also write shards anew that are not full or have rows of removed adapters.
+        Also rewrite shards that are not full or have rows of removed adapters.
     progress : callable, optional
         Told the number of bytes, each time that some were written.
 

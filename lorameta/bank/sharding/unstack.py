@@ -1,4 +1,4 @@
-"""The way back of :mod:`lorameta.bank.sharding.stack`: PEFT directories out of shards, one shard after the other."""
+"""The inverse of :mod:`lorameta.bank.sharding.stack`: PEFT directories out of shards, one shard after the other."""
 
 from __future__ import annotations
 

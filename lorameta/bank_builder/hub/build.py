@@ -20,7 +20,7 @@ from lorameta.bank.manifest import MANIFEST, read_manifest
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
 from lorameta.bank_builder.hub.adapters import look
 from lorameta.bank_builder.hub.rows import MAX_ROWS, stream
-from lorameta.bank_builder.hub.state import State, States
+from lorameta.bank_builder.hub.state import MemberState, States
 from lorameta.bank_builder.hub.tokenizer import find_tokenizer
 from lorameta.bank_builder.summarise import Summariser
 from lorameta.data import ReadOptions, read_alike
@@ -201,14 +201,14 @@ def _old(root: Path, collection: Collection, base: str) -> Manifest | None:
 
 def _all(
     work: _Work, wanted: Sequence[Member], jobs: int, give_up: int | None, counting: Counting
-) -> tuple[dict[str, State], dict[str, Trouble]]:
+) -> tuple[dict[str, MemberState], dict[str, Trouble]]:
     """Finish all adapters: their states by id, and what stood in the way of others, of `give_up` of them at most."""
-    found: dict[str, State] = {}
+    found: dict[str, MemberState] = {}
     troubles: dict[str, Trouble] = {}
     passing: list[Trouble] = []
     with counting("reading", len(wanted), "adapters") as progress, ThreadPoolExecutor(max(1, jobs)) as pool:
 
-        def finish(member: Member) -> State | Trouble | None:
+        def finish(member: Member) -> MemberState | Trouble | None:
             if give_up is not None and len(passing) >= give_up:
                 return None  # the network is down, or the Hub: nobody is helped by asking for all the others
             try:
@@ -232,7 +232,7 @@ def _all(
     return found, troubles
 
 
-def _finish(work: _Work, member: Member) -> State:
+def _finish(work: _Work, member: Member) -> MemberState:
     """Ask for what is not known of an adapter yet; its state is kept after each step."""
     facts = asdict(member)
     state = work.states.load(member.id, facts)
@@ -240,7 +240,7 @@ def _finish(work: _Work, member: Member) -> State:
         return state
     if state.adapter is None:
         seen = look(work.client, member, work.base, work.states.files(member.id))
-        state = State(None if seen.problems else seen.facts, None, seen.problems, repo=seen.dataset)
+        state = MemberState(None if seen.problems else seen.facts, None, seen.problems, repo=seen.dataset)
         if seen.renamed:
             state.renamed[member.adapter] = seen.renamed
         work.looked += 1
@@ -274,7 +274,7 @@ def _manifest(
     work: _Work,
     old: Manifest | None,
     wanted: Sequence[Member],
-    found: dict[str, State],
+    found: dict[str, MemberState],
     left_out: dict[str, list[str]],
     name: str | None,
 ) -> tuple[Manifest, Summaries]:

@@ -97,7 +97,7 @@ def _read(rows: Iterable[Mapping[str, Any]], columns: Columns, most: int) -> tup
         if len(good) == most:
             return good, len(bad), True, reader
         try:
-            good.append(Example(*reader.read(row)))
+            good.append(reader.read(row))
         except RowError as error:
             bad.append(f"row {number}: {error} {error.hint}".strip())
         if not good and len(bad) == 20:  # other columns: there is no use in reading on

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class State:
+class MemberState:
     """What is known of an adapter and of its dataset.
 
     Attributes
@@ -71,14 +71,14 @@ class States(ResumableFolder):
         """A directory for files of an adapter."""
         return self.folder / "files" / id
 
-    def load(self, id: str, member: object) -> State:
+    def load(self, id: str, member: object) -> MemberState:
         """The state of an adapter; a new one if there is none, or if it was of another `member`."""
         content = self.stored(f"{id}.json", [self._key, member])
         with contextlib.suppress(TypeError):
-            return State(**content or {})
-        return State()
+            return MemberState(**content or {})
+        return MemberState()
 
-    def save(self, id: str, member: object, state: State) -> None:
+    def save(self, id: str, member: object, state: MemberState) -> None:
         """Keep the state of an adapter."""
         self.store(f"{id}.json", [self._key, member], vars(state))
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def train_bank(
         Test rows of each task, at most, that base and adapter answer, for exact match and ROUGE-L. By default 64 for a
         base below 300 million parameters and none for a larger one, whose answers take long.
     force : bool
-        Train anew what `output` holds of other settings.
+        Train again what `output` holds of other settings.
     calibration : sequence of paths
         Files of generic text, plain or ``.gz``, for ``settings.init_a = "principal"``.
     prompt_template : str
@@ -173,9 +174,9 @@ def train_bank(
         The bank cannot be written, or the cluster fails; what was finished stays.
     """
     from lorameta.base_model.config import find_config
-    from lorameta.base_model.load import base_fingerprint
+    from lorameta.base_model.load import base_fingerprint, load_tokenizer
     from lorameta.base_model.shape import chosen_paths, linear_shapes, meta_model
-    from lorameta.base_model.templates import resolved
+    from lorameta.base_model.templates import ChatTemplate, resolved
 
     begun = time.perf_counter()
     found = {task.id: task for task in find_tasks(tasks, index)}
@@ -198,10 +199,13 @@ def train_bank(
     recipe = a_key(run.fingerprint, settings, calibration)
     with ExitStack() as stack:
         client = stack.enter_context(connected(dask)) if dask else None
+        chat = cache(lambda: ChatTemplate.of(load_tokenizer(source, revision), said))
         encoder = token_encoder(run, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         for id, task in found.items():
             try:
-                parts = read_rows(task, prompt_template=run.prompt_template, reading=reading, reads=run.reads)
+                parts = read_rows(
+                    task, prompt_template=run.prompt_template, chat=chat, reading=reading, reads=run.reads
+                )
                 run.parts[id], run.summaries[id] = parts, encoder.encode(parts.train)
             except LorametaError as error:
                 run.failed[id] = reason(error)

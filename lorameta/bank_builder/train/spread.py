@@ -16,7 +16,7 @@ from typing import Any
 
 from lorameta.errors import LorametaError, MissingExtraError
 
-_CONNECT_SECONDS = 15
+CONNECT_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _dask_backend(client: Any) -> Any:
             future.add_done_callback(failed)
             return future
 
-    return Backend(client=client, wait_for_workers_timeout=_CONNECT_SECONDS)
+    return Backend(client=client, wait_for_workers_timeout=CONNECT_SECONDS)
 
 
 @contextmanager
@@ -170,7 +170,7 @@ def connected(address: str, purpose: str = "--dask") -> Iterator[Any]:
     except ImportError as error:
         raise MissingExtraError("distributed", "dask", purpose) from error
     try:
-        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise LorametaError(
             f"there is no dask scheduler at {address} ({error}); start one with: dask scheduler, and workers with: "
@@ -178,7 +178,7 @@ def connected(address: str, purpose: str = "--dask") -> Iterator[Any]:
         ) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+            client.wait_for_workers(1, timeout=CONNECT_SECONDS)
         except TimeoutError as error:
             raise LorametaError(
                 f"the dask scheduler at {address} has no workers; start some with: "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.bank.records import unsafe_ids
-from lorameta.base_model.templates import rendered
+from lorameta.base_model.templates import FindChat, rendered
 from lorameta.data import ReadOptions, ReadReport, read_examples
 from lorameta.data.files import FORMATS, format_of
 from lorameta.data.locate import stem_of
@@ -73,8 +73,9 @@ def find_tasks(folder: str | PathLike[str], index: str | PathLike[str] | None = 
 
 
 def read_rows(
-    task: Task, *, prompt_template: str = "", reading: ReadOptions | None = None, reads: list[ReadReport] | None = None
-) -> Parts:
+    task: Task, *, prompt_template: str = "", chat: FindChat = lambda: None, reading: ReadOptions | None = None,
+    reads: list[ReadReport] | None = None,
+) -> Parts:  # fmt: skip
     """Return the rows of a task, as the bank's prompts, in their parts; DataError if they are too few or unreadable.
 
     `reads` gets what was made of their columns.
@@ -83,7 +84,7 @@ def read_rows(
     if reads is not None:
         reads.append(report)
     try:
-        return split_examples(rendered(prompt_template, examples))
+        return split_examples(rendered(prompt_template, examples, chat))
     except DataError as error:
         raise DataError(f"{task.file} has {error}") from None
 

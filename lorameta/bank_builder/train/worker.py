@@ -31,7 +31,7 @@ from lorameta.training import LoraTraining, Parts, Trained, load_base, train_ada
 #: Seconds between two notes of how far a training is.
 NOTE_EVERY = 2.0
 _NO_COLLISIONS = threading.Lock()
-_bases: dict[str, Base] = {}  # by fingerprint, one at a time: loading it anew for each task would take longer
+_bases: dict[str, Base] = {}  # by fingerprint, one at a time: loading it again for each task would take longer
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def probe(base: str, revision: str | None) -> dict[str, str]:
 def _keep_freed_memory() -> None:
     """Undo what dask sets for its workers: giving freed memory back at once makes each step twice as long.
 
-    Every step frees and takes the same buffers; glibc then maps them anew, page by page.
+    Every step frees and takes the same buffers; glibc then maps them again, page by page.
     """
     if "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorameta.bank import edit
+from lorameta.bank.hub.contents import TOKENIZER_FILES
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
 from lorameta.bank.write import fill, hash_files
 from lorameta.bank_builder.train.plan import BankPlan, BankRun
@@ -32,7 +33,7 @@ def token_encoder(run: BankRun, folder: Path) -> TokenEncoder:
 
 
 def weak(facts: Mapping[str, Any]) -> str | None:
-    """Why an adapter has no place in a bank: it must beat the base on the validation rows."""
+    """Why an adapter is left out of a bank: it must beat the base on the validation rows."""
     losses = facts["losses"]["validation"]
     if losses["adapter"] < losses["base"]:
         return None
@@ -94,7 +95,9 @@ def write(
         return edit.Change(fresh, stacked, moves)
 
     if not base.sha256:  # who generates from the bank needs the tokenizer, and perhaps nothing else of the base
-        write_file(run.root / "tokenizer" / "tokenizer.json", encoder.path.read_bytes())
+        for file in (encoder.path.parent / name for name in TOKENIZER_FILES):
+            if file.is_file():
+                write_file(run.root / "tokenizer" / file.name, file.read_bytes())
     edit.write(run.root, change)
     return run.root
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lorameta.data import ReadOptions
 
 
-class Fitted(str, Enum):
+class Fittable(str, Enum):
     """The operators that are fitted."""
 
     neural = "neural"
@@ -29,7 +29,7 @@ class Fitted(str, Enum):
 @with_file_reading
 def fit(
     bank: Name = common.DEFAULT_BANK,
-    operator: Annotated[Fitted, typer.Option("--operator", help="Which operator.")] = Fitted.neural,
+    operator: Annotated[Fittable, typer.Option("--operator", help="Which operator.")] = Fittable.neural,
     tasks: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +58,7 @@ def fit(
     Transfer: the base model is run over held-out rows of each task, forwards and once backwards, to measure what the
     other adapters are worth to it. No step is taken.
     """
-    if (operator is Fitted.transfer) != (tasks is not None):
+    if (operator is Fittable.transfer) != (tasks is not None):
         raise UsageError("--operator transfer needs --tasks FOLDER, and --tasks is for it alone")
     from lorameta.distance import DISTANCES
     from lorameta.mixing.neural_fit import FOLDS, bank_gram, fittable, save

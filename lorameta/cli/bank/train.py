@@ -85,7 +85,7 @@ def train(
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the bank; its directory's by default.")] = None,
     reading: Any = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Train anew what DIR holds of another base or other settings.")
+        bool, typer.Option("--force", help="Train again what DIR holds of another base or other settings.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
     as_json: common.AsJson = False,

@@ -17,10 +17,11 @@ import numpy as np
 from lorameta.adapter import Adapter, LoraPair
 from lorameta.base_model.attach import attached
 from lorameta.base_model.load import Base, load_base
-from lorameta.data import Example, PromptTemplate
+from lorameta.base_model.templates import ChatTemplate, about_rows, rendered
+from lorameta.data import Example
 from lorameta.errors import DataError, UsageError
 from lorameta.training.fit.block import BlockFit
-from lorameta.training.fit.choose import RANKS, Candidate, Factors, Fit, candidates, folds_of, joined, preferred
+from lorameta.training.fit.choose import RANKS, Candidate, Factors, ReadoutFit, candidates, folds_of, joined, preferred
 from lorameta.training.fit.head import HeadFit
 from lorameta.training.fit.solver import predict
 from lorameta.training.fit.states import AnswerStates, Passed, Readout, collect, find_readout
@@ -97,6 +98,9 @@ def fit_readout(
         raise DataError("there are no rows to fit to")
     base = base if hasattr(base, "model") and hasattr(base, "tokenizer") else load_base(os.fspath(base))
     model, tokenizer = base.model, base.tokenizer
+    template = "" if adapter is None else str(adapter.report.get("prompt_template", ""))
+    chat = lambda: ChatTemplate.of(tokenizer, str(getattr(base, "name", "")))  # noqa: E731
+    examples = rendered(template, examples, chat)
     rows, shortened = encode_rows(tokenizer, examples, "labelled", max_length)
     readout = find_readout(model, min(rows, key=lambda row: len(row.ids)))
     forms = _forms(where, readout)
@@ -117,7 +121,7 @@ def fit_readout(
     }
     solving = time.perf_counter()
     with attached(model, {name: pair for name, pair in modules.items() if name == readout.head_name}):
-        new, decided = _decide(passed, examples, readout, modules, forms, rank, held_out, budget, begin, seed)
+        new, decided = decide(passed, examples, readout, modules, forms, rank, held_out, budget, begin, seed)
     now = time.perf_counter()
     seconds = {"pass": passed.seconds, "solve": now - solving, "total": now - begin}
     report |= decided | {"seconds": {name: round(value, 3) for name, value in seconds.items()}}
@@ -128,21 +132,20 @@ def fit_readout(
         str(getattr(base, "name", "")) if adapter is None else adapter.base_model,
         getattr(base, "revision", None) if adapter is None else adapter.base_revision,
         {} if adapter is None else dict(adapter.weights),
-        ({"prompt": PromptTemplate.of(examples).as_dict()} if adapter is None else dict(adapter.report))
-        | {"fit": report},
+        (about_rows("", examples, chat) if adapter is None else dict(adapter.report)) | {"fit": report},
         "" if adapter is None else adapter.name,
     )
     return fitted, report
 
 
-def _decide(
+def decide(
     passed: Passed, examples: list[Example], readout: Readout, modules: Mapping[str, LoraPair], forms: tuple[str, ...],
     rank: int | None, held_out: float, budget: float | None, begin: float, seed: int,
 ) -> tuple[dict[str, LoraPair], dict[str, Any]]:  # fmt: skip
     """The update by module, empty if none is kept, and what the report says of the decision."""
     states = passed.states
 
-    def make(part: str, known: AnswerStates) -> Fit:
+    def make(part: str, known: AnswerStates) -> ReadoutFit:
         if part == "head":
             return HeadFit(known, readout.scale, readout.head.weight.shape[0])
         return BlockFit(known, readout, modules)

@@ -46,7 +46,7 @@ class BlockFit:
         self._pair = modules.get(readout.head_name)
         self._norm = copy.deepcopy(readout.norm).float()
         self._sd = spread(states.a)
-        self._features, self._directions = directions(states.a / self._sd)
+        self.features, self._directions = directions(states.a / self._sd)
         self._size = float(np.sqrt(np.mean(np.square(states.h, dtype=np.float64))))
         self._rivals = np.zeros(0, dtype=np.int64)
         self._look(states)
@@ -54,24 +54,24 @@ class BlockFit:
     def start(self) -> np.ndarray:
         """No update."""
         assert self._states.h is not None
-        return np.zeros((self._features.shape[1], self._states.h.shape[1]), dtype=np.float32)
+        return np.zeros((self.features.shape[1], self._states.h.shape[1]), dtype=np.float32)
 
     def solve(self, penalty: float, start: np.ndarray, deadline: float | None = None) -> np.ndarray:
         """The coefficients Θ (k, d), in rounds: rivals that rose in one count in the next."""
-        found = start if start.any() else self._minimise(self._features, start, penalty, 15, deadline)
+        found = start if start.any() else self._minimise(self.features, start, penalty, 15, deadline)
         for _ in range(1 if start.any() else 2):
-            self._look(self._moved(self._states, self._states.h + self._size * self._features @ found))
-            found = self._minimise(self._features, found, penalty, 40, deadline)
+            self._look(self._moved(self._states, self._states.h + self._size * self.features @ found))
+            found = self._minimise(self.features, found, penalty, 40, deadline)
         return found
 
     def cut(
         self, coefficients: np.ndarray, rank: int, penalty: float | None = None, deadline: float | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Factors A (rank, m) and B (d, rank) of the update at a rank; with a penalty, B is fitted again."""
-        Q = subspace(self._features, coefficients, rank)
+        Q = subspace(self.features, coefficients, rank)
         theta = Q.T @ coefficients
         if penalty is not None:
-            theta = self._minimise(self._features @ Q, theta, penalty, 40, deadline)
+            theta = self._minimise(self.features @ Q, theta, penalty, 40, deadline)
         A = (Q.T @ self._directions) / self._sd
         return A.astype(np.float32), (self._size * theta.T).astype(np.float32)
 

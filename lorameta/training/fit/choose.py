@@ -12,7 +12,7 @@ import numpy as np
 
 from lorameta.data import Example
 from lorameta.data.split import digest_of
-from lorameta.training.fit.solver import Scores, predict
+from lorameta.training.fit.solver import RowScores, predict
 from lorameta.training.fit.states import AnswerStates
 
 RANKS = (4, 8, 16, 32)
@@ -21,7 +21,7 @@ CROSS = 64
 #: A smaller rank is taken where the held-out loss grows by no more than this, as a share.
 TOLERANCE = 0.02
 #: The head, alone or on top, is taken only if the held-out loss falls by more than this share of the last block's:
-#: llama.cpp has no place for an update of a head that is tied to the embedding.
+#: llama.cpp cannot apply an update of a head that is tied to the embedding.
 MARGIN = 0.05
 #: Answer positions that the choices are made on at most; the last fit takes all.
 POSITIONS = 2000
@@ -29,7 +29,7 @@ POSITIONS = 2000
 Factors = tuple[np.ndarray, np.ndarray]
 
 
-class Fit(Protocol):
+class ReadoutFit(Protocol):
     """What :class:`HeadFit` and :class:`BlockFit` have in common."""
 
     @property
@@ -78,13 +78,13 @@ class Candidate:
     ----------
     parts : tuple of Part
         In the order in which they are fitted.
-    scores : Scores
+    scores : RowScores
     folds : list of (AnswerStates, AnswerStates)
         The rows fitted on and those held out, with the update.
     """
 
     parts: tuple[Part, ...]
-    scores: Scores
+    scores: RowScores
     folds: list[tuple[AnswerStates, AnswerStates]]
 
     def as_dict(self) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _bounded(states: AnswerStates, rows: list[int]) -> np.ndarray:
 
 def candidates(
     folds: list[tuple[AnswerStates, AnswerStates]],
-    make: Callable[[str, AnswerStates], Fit],
+    make: Callable[[str, AnswerStates], ReadoutFit],
     wanted: Sequence[str],
     ranks: Sequence[int],
     deadline: float | None,
@@ -154,7 +154,7 @@ def candidates(
     ranks : sequence of int
         Ascending.
     deadline : float or None
-        Of ``time.perf_counter``: what has not begun by then is left out, but for the first.
+        Of ``time.perf_counter``: what has not begun by then is left out, except the first.
     """
     found: dict[str, Candidate] = {}
     for name in wanted:
@@ -172,7 +172,7 @@ def candidates(
 def _candidate(
     where: str,
     folds: list[tuple[AnswerStates, AnswerStates]],
-    make: Callable[[str, AnswerStates], Fit],
+    make: Callable[[str, AnswerStates], ReadoutFit],
     ranks: Sequence[int],
     deadline: float | None,
 ) -> Candidate:
@@ -180,7 +180,7 @@ def _candidate(
     found = [fit.start() for fit in fits]
     penalty, least, best = fits[0].penalties[0], np.inf, found
 
-    def score(cuts: Sequence[Factors]) -> Scores:
+    def score(cuts: Sequence[Factors]) -> RowScores:
         parts = [predict(f.applied(held, *c)) for f, c, (_, held) in zip(fits, cuts, folds, strict=True)]
         return joined(parts)
 
@@ -208,9 +208,9 @@ def _candidate(
     return Candidate((Part(where, penalty, rank, chosen),), scores, after)
 
 
-def joined(parts: Sequence[Scores]) -> Scores:
+def joined(parts: Sequence[RowScores]) -> RowScores:
     """The scores of several parts of the rows as one."""
-    return Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in Scores._fields))
+    return RowScores(*(np.concatenate([getattr(part, name) for part in parts]) for name in RowScores._fields))
 
 
 def preferred(found: dict[str, Candidate]) -> str:

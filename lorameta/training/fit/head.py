@@ -66,17 +66,17 @@ class HeadFit:
     def __init__(self, states: AnswerStates, scale: float, vocabulary: int) -> None:
         self._states, self._scale, self._vocabulary = states, scale, vocabulary
         self._sd = spread(states.x)
-        self._features = states.x / self._sd
+        self.features = states.x / self._sd
 
     def start(self) -> np.ndarray:
         """No update."""
-        return np.zeros((self._features.shape[1], self._states.logits.shape[1]), dtype=np.float32)
+        return np.zeros((self.features.shape[1], self._states.logits.shape[1]), dtype=np.float32)
 
     def solve(self, penalty: float, start: np.ndarray, deadline: float | None = None) -> np.ndarray:
         """The coefficients W (d, v)."""
         s = self._states
         return minimise(
-            lambda W: objective(W, self._features, s.logits, s.rest, s.gold, penalty), start, deadline=deadline
+            lambda W: objective(W, self.features, s.logits, s.rest, s.gold, penalty), start, deadline=deadline
         )
 
     def cut(
@@ -84,10 +84,10 @@ class HeadFit:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Factors A (rank, d) and B (vocabulary, rank) of the update at a rank; with a penalty, B is fitted again."""
         s = self._states
-        Q = subspace(self._features, coefficients, rank)
+        Q = subspace(self.features, coefficients, rank)
         W = Q.T @ coefficients
         if penalty is not None:
-            seen = self._features @ Q
+            seen = self.features @ Q
             W = minimise(lambda W: objective(W, seen, s.logits, s.rest, s.gold, penalty), W, deadline=deadline)
         B = np.zeros((self._vocabulary, Q.shape[1]), dtype=np.float32)
         B[s.vocabulary] = W.T / self._scale

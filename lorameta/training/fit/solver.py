@@ -17,7 +17,7 @@ ITERATIONS = 60
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
-class Scores(NamedTuple):
+class RowScores(NamedTuple):
     """How well the answers of some rows are predicted.
 
     Attributes
@@ -44,7 +44,7 @@ class Scores(NamedTuple):
         return 1.0 - len(wrong) / len(np.unique(self.rows))
 
 
-def predict(states: AnswerStates) -> Scores:
+def predict(states: AnswerStates) -> RowScores:
     """Loss and greedy choice at each position.
 
     If every token of an answer is the most likely one behind those before it, greedy decoding gives that answer, and
@@ -54,7 +54,7 @@ def predict(states: AnswerStates) -> Scores:
     total = np.log(np.exp(states.logits - top[:, None]).sum(axis=1) + np.exp(states.rest - top)) + top
     gold = states.logits[np.arange(len(states.gold)), states.gold]
     right = (states.logits.argmax(axis=1) == states.gold) & (gold > states.rest_max)
-    return Scores((total - gold).astype(np.float64), right, states.rows)
+    return RowScores((total - gold).astype(np.float64), right, states.rows)
 
 
 def spread(x: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from lorameta.base_model.batch import EncodedExample, collate, decoder_of
 from lorameta.base_model.shape import layer_stack
 from lorameta.base_model.shared_prefix import common_beginning
 from lorameta.errors import UsageError
-from lorameta.training.rows import pieces
+from lorameta.training.rows import micro_batches
 
 #: Tokens of a batch, padding included, and answer positions whose logits over the whole vocabulary are formed at once.
 TOKENS, POSITIONS = 2048, 256
@@ -218,7 +218,7 @@ def collect(
         began = time.perf_counter()
 
         def run(chosen: Sequence[int]) -> None:
-            for batch in pieces(lengths, chosen, rows=None, tokens=TOKENS):
+            for batch in micro_batches(lengths, chosen, rows=None, tokens=TOKENS):
                 done.update(_batch(model, readout, rows, batch, vocabulary, pad, shared, cache))
                 if progress is not None:
                     progress(len(batch))

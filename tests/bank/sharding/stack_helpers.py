@@ -84,7 +84,7 @@ def make_bank(root: Path, specs: dict[str, Spec]) -> Path:
 
 
 def files(root: Path) -> dict[str, bytes]:
-    """Every file of a bank by its relative path, but for those of the work folder."""
+    """Every file of a bank by its relative path, except those of the work folder."""
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in sorted(root.rglob("*"))

@@ -51,7 +51,7 @@ MOVES = {
 
 
 def content(root: Path) -> dict[str, bytes]:
-    """What a bank consists of, without what waits to be swept."""
+    """What a bank consists of, without what waits to be removed."""
     return {
         name: data
         for name, data in files(root).items()

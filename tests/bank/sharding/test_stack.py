@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from lorameta.adapter.lazy import LazyModules
 from lorameta.bank import AdapterBank, check_directory, edit
-from lorameta.bank.sharding import move as moving
+from lorameta.bank.sharding import move
 from lorameta.bank.sharding.shard import capacity, row_layout
 from lorameta.bank.sharding.stack import stack
 from lorameta.bank.sharding.unstack import unstack
@@ -238,10 +238,10 @@ def test_what_was_added_since_is_stacked_and_restack_merges(root):
     assert (done.adapters, len(done.shards)) == (5, 4)
     again = AdapterBank.open(root)
     assert again.records["a"] == first.records["a"]  # shards are never touched again
-    assert stack(root) == moving.Moved()
+    assert stack(root) == move.Moved()
     done = stack(root, restack=True)
     assert (done.adapters, len(done.shards)) == (3, 1)  # a with b and g
-    assert stack(root, restack=True) == moving.Moved()
+    assert stack(root, restack=True) == move.Moved()
     for bank in (first, again, AdapterBank.open(root)):
         assert numbers(bank) == numbers(bank, lazy=True) == expected
     assert {path.name for path in (root / "shards").iterdir()} == {
@@ -286,7 +286,7 @@ def test_a_writer_who_comes_between_keeps_what_he_did(root, monkeypatch):
     assert "b" not in bank
     assert bank.records["g"].row == 2
     assert bank.check().problems == []
-    assert (root / "adapters" / "b" / WEIGHTS).exists()  # the one who removed it sweeps it
+    assert (root / "adapters" / "b" / WEIGHTS).exists()  # the one who removed it deletes it
 
 
 # One adapter, one row
@@ -545,7 +545,7 @@ def test_without_room_nothing_is_begun(root, rows, monkeypatch):
     for call, place in ((stack, root), (unstack, rows)):
         before = files(place)
         free = type("Usage", (), {"free": 1 << 26})
-        monkeypatch.setattr(moving.shutil, "disk_usage", lambda path, free=free: free)
+        monkeypatch.setattr(move.shutil, "disk_usage", lambda path, free=free: free)
         with pytest.raises(LorametaError, match=r"GB free; .* GB are needed"):
             call(place)
         assert files(place) == before

@@ -51,7 +51,7 @@ def test_an_error_of_the_work_is_raised(tmp_path):
 
 def test_no_scheduler_is_an_error_that_says_how_to_start_one(monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("lorameta.bank_builder.train.spread._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("lorameta.bank_builder.train.spread.CONNECT_SECONDS", 1)
     with pytest.raises(LorametaError, match="dask scheduler"), connected("tcp://127.0.0.1:1"):
         pass
 

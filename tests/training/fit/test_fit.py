@@ -17,8 +17,8 @@ from lorameta.base_model.load import Base, load_base
 from lorameta.data import Example
 from lorameta.errors import DataError, UsageError
 from lorameta.evaluate import Scorer
-from lorameta.training.fit import _decide, fit_readout
-from lorameta.training.fit.solver import Scores, predict
+from lorameta.training.fit import decide, fit_readout
+from lorameta.training.fit.solver import RowScores, predict
 from lorameta.training.fit.states import AnswerStates, Passed, Readout, find_readout
 from tests.conftest import task_rows
 from tests.training.fit.test_states import dense
@@ -121,7 +121,7 @@ def test_what_does_no_good_on_held_out_rows_is_dropped(base: Base, rows: list[Ex
     for seed in range(6):
         states = noise(seed)
         passed = Passed(states, np.arange(200), 0.0, 0.0, 0)
-        update, report = _decide(
+        update, report = decide(
             passed, examples, Readout(readout.head, "lm_head", 1.0), {}, ("head",), None, 0.25, None, 0.0, 0
         )
         better = report["after"]["loss"] < report["before"]["loss"]
@@ -138,15 +138,15 @@ def test_a_fit_that_answers_fewer_rows_right_is_dropped(base: Base, monkeypatch:
     states = replace(states, gold=states.x[:, :6].argmax(axis=1), logits=np.zeros_like(states.logits))
     given = (Passed(states, np.arange(200), 0.0, 0.0, 0), [Example(f"row {index}", ("yes",)) for index in range(200)])
     head = Readout(base.model.get_output_embeddings(), "lm_head", 1.0)
-    update, report = _decide(*given, head, {}, ("head",), None, 0.25, None, 0.0, 0)
+    update, report = decide(*given, head, {}, ("head",), None, 0.25, None, 0.0, 0)
     assert update
     assert report["after"]["exact_match"] > report["before"]["exact_match"] > 0
 
-    def none_right(found: AnswerStates) -> Scores:
+    def none_right(found: AnswerStates) -> RowScores:
         return predict(found)._replace(right=np.zeros(len(found.gold), dtype=bool))
 
     monkeypatch.setattr(choose, "predict", none_right)
-    update, report = _decide(*given, head, {}, ("head",), None, 0.25, None, 0.0, 0)
+    update, report = decide(*given, head, {}, ("head",), None, 0.25, None, 0.0, 0)
     assert not update
     assert report["after"]["loss"] < report["before"]["loss"]
     assert "answered right" in report["reason"]

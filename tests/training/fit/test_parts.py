@@ -78,11 +78,11 @@ def test_the_gradient_of_the_block_is_that_of_finite_differences(states: AnswerS
     fit = BlockFit(states, readout, {})
     rng = np.random.default_rng(2)
     theta = 0.01 * rng.normal(size=fit.start().shape)
-    gradient = fit.objective(theta, fit._features, 0.1)[1].reshape(theta.shape)
+    gradient = fit.objective(theta, fit.features, 0.1)[1].reshape(theta.shape)
     for _ in range(3):
         way = rng.normal(size=theta.shape) + gradient / np.abs(gradient).max()
         way /= np.linalg.norm(way)
-        up, down = (fit.objective(theta + sign * 1e-2 * way, fit._features, 0.1)[0] for sign in (1, -1))
+        up, down = (fit.objective(theta + sign * 1e-2 * way, fit.features, 0.1)[0] for sign in (1, -1))
         assert float(np.vdot(gradient, way)) == pytest.approx((up - down) / 2e-2, rel=2e-2, abs=2e-4)
 
 
@@ -91,7 +91,7 @@ def test_the_loss_of_the_block_is_that_over_the_whole_vocabulary(states: AnswerS
     coefficients = fit.solve(0.3, fit.start())
     A, B = fit.cut(coefficients, 48)
     exact = predict(fit.applied(states, A, B)).mean_loss()
-    fitted = fit.objective(coefficients.astype(np.float64), fit._features, 0.0)[0]
+    fitted = fit.objective(coefficients.astype(np.float64), fit.features, 0.0)[0]
     assert exact == pytest.approx(fitted, rel=1e-2)
     assert exact < 0.5 * predict(states).mean_loss()
 
