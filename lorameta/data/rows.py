@@ -180,7 +180,7 @@ class RowReader:
                 return name
         for name in roles.inputs:
             raise RowError(f"`{name}` is {kind(plain(row[name]))}; a prompt is needed")
-        other = "--output-column" if self.columns.output is None and not plan.outputs else None
+        other = "--output-column" if self.columns.output is None and not roles.outputs else None
         what = self._absent(row, "no input column", (*INPUTS, *INPUT_LIKE), "--input-column", other=other)
         raise RowError(what, ROW_HINT)
 

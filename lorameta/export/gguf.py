@@ -291,8 +291,7 @@ def _verify(gguf: Any, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         found = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
     except (ValueError, IndexError, KeyError) as error:  # what the package makes of a file that ends too early
         raise LorametaError(
-            f"the GGUF file does not read back ({error}); nothing was kept of it. See whether the disk is full, and "
-            "try again"
+            f"the GGUF file does not read back ({error}); it was deleted. See whether the disk is full, and try again"
         ) from error
     wrong = sorted(
         name

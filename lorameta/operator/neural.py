@@ -231,6 +231,7 @@ class FitProblem:
         self.scale = np.divide(1.0, np.diag(G) * max(targets.sum(), 1), out=np.zeros(n), where=targets)
 
     def value_and_gradient(self, parameters: Mapping[str, np.ndarray]) -> tuple[float, np.ndarray]:
+        """Return the objective and its gradient by each parameter."""
         values, pullback = scores_and_pullback(parameters, self.knots)
         exponents = np.full(self.G.shape, -np.inf)
         exponents[self.others] = -((1 - self.share) * values[self.left] + self.share * values[self.left + 1])
