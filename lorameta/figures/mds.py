@@ -33,6 +33,10 @@ def classical_mds(distances: np.ndarray, dimensions: int = 2) -> tuple[np.ndarra
     UsageError
         If the matrix is not square, not finite or negative, or there are not that many axes.
 
+    Notes
+    -----
+    scikit-learn has it as ``ClassicalMDS`` from 1.8 on, which needs Python 3.11; here Python 3.10 is enough.
+
     References
     ----------
     Torgerson, Multidimensional scaling: I. Theory and method, Psychometrika 17 (1952).

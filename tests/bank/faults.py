@@ -15,7 +15,7 @@ from lorameta.errors import LorametaError
 
 KILLED, FAILED = 77, 78
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-_CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "shutil.rmtree"}
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "shutil.rmtree"}
 
 
 def survives(n: int, action: Callable[[], object], root: Path, *, half: bool = False, full: bool = False) -> bool:
@@ -51,7 +51,7 @@ def _fill(n: int, root: Path) -> None:
 
 
 def count_changes(
-    n: int, root: Path, stop: Callable[[], object] = lambda: os._exit(KILLED), events: set[str] = _CHANGES
+    n: int, root: Path, stop: Callable[[], object] = lambda: os._exit(KILLED), events: set[str] = CHANGES
 ) -> None:
     seen = 0
 

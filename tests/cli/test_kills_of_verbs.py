@@ -194,7 +194,7 @@ def changes(action: Callable[[], object], root: Path, *, full: bool) -> int:
             count += 1
 
         try:
-            faults._count(-1, root.resolve(), add, {"os.mkdir", "os.link"} if full else faults._CHANGES)
+            faults.count_changes(-1, root.resolve(), add, {"os.mkdir", "os.link"} if full else faults.CHANGES)
             action()
             os.write(writing, str(count).encode())
             os._exit(0)

@@ -126,3 +126,15 @@ def test_one_adapter_gets_all_and_a_bank_of_equals_is_shared():
 def test_what_cannot_work_is_refused(z, prototypes, penalty, message):
     with pytest.raises(UsageError, match=message):
         sparse(z, prototypes, penalty=penalty)
+
+
+@pytest.mark.parametrize("penalty", [0.02, 0.1, 0.5])
+def test_scikit_learns_lasso_finds_the_same_weights(penalty):
+    lasso = pytest.importorskip("sklearn.linear_model").Lasso
+    generator = np.random.default_rng(11)
+    prototypes, z = generator.normal(size=(12, 20)) / 4, generator.normal(size=20) / 4
+    strong = 30.0  # the constraint Σ w = 1 as one more row
+    rows = np.vstack([(prototypes - z).T, np.full(12, strong)])
+    aim = np.append(np.zeros(20), strong)
+    model = lasso(alpha=penalty / (2 * len(rows)), fit_intercept=False, tol=1e-9, max_iter=1_000_000)
+    np.testing.assert_allclose(sparse(z, prototypes, penalty=penalty), model.fit(rows, aim).coef_, atol=2e-3)
