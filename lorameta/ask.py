@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from os import PathLike
 from typing import Any
@@ -71,13 +71,17 @@ class Answerer:
 
     def prompt(self, text: str) -> str:
         """Return the whole prompt for a bare input; a whole prompt, with the bank's template or without, stays one."""
-        from lorameta.base_model.templates import rendered
-
         before, _, after = self.bank_template.partition("{input}")
         if self.bank_template and PromptTemplate(before, after).bare(text) != text:
             return text
         own = self.template.render(text, instruction=self.instruction)
-        return rendered(self.bank_template, [Example(own)])[0].input
+        return self.prompts([Example(own)])[0].input
+
+    def prompts(self, examples: Sequence[Example]) -> list[Example]:
+        """Return rows with the prompts that the adapter was made for."""
+        from lorameta.base_model.templates import ChatTemplate, rendered
+
+        return rendered(self.bank_template, examples, lambda: ChatTemplate.of(self._scorer.tokenizer, self.base_model))
 
     def answer(
         self,

@@ -6,11 +6,9 @@ import copy
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from lorameta.base_model import ALL_LINEAR
 from lorameta.base_model.config import libraries
 from lorameta.errors import UsageError, first_line
-
-#: The target that stands for every linear layer but the head, as PEFT spells it.
-ALL_LINEAR = "all-linear"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from lorameta.base_model import ALL_LINEAR
 from lorameta.base_model.config import find_config, libraries
-from lorameta.base_model.shape import ALL_LINEAR, Outline, outline
+from lorameta.base_model.shape import Outline, outline
 from lorameta.doctor import quantized
 from lorameta.doctor.advice import advise
 from lorameta.doctor.report import Report

@@ -36,13 +36,11 @@ def side_by_side(
         JSON-able: ``answers`` as those of ``lorameta evaluate``, of the models "base" and "adapter", and
         ``answers_note``; or ``no_answers``, why there are none.
     """
-    from lorameta.base_model.templates import rendered
-
     try:
         model = answerer()
         step = max(1, len(examples) // ASKED)
         rows = []
-        for example in rendered(model.bank_template, examples[::step][:ASKED]):
+        for example in model.prompts(examples[::step][:ASKED]):
             rows.append(_asked(model, example))
             on_row()
     except LorametaError as error:

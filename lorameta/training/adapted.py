@@ -11,8 +11,8 @@ import numpy as np
 
 from lorameta.adapter import LoraPair
 from lorameta.adapter.peft_format import PREFIX
+from lorameta.base_model import ALL_LINEAR
 from lorameta.base_model.load import Base
-from lorameta.base_model.shape import ALL_LINEAR
 from lorameta.errors import UsageError
 from lorameta.training.settings import LoraTraining
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
+from lorameta.base_model import ALL_LINEAR
 from lorameta.base_model.batch import EncodedExample, positions_of
 from lorameta.base_model.config import find_config
 from lorameta.base_model.load import Base, load_base, load_tokenizer
-from lorameta.base_model.shape import ALL_LINEAR, chosen_paths, linear_shapes, meta_model, outline
+from lorameta.base_model.shape import chosen_paths, linear_shapes, meta_model, outline
 from lorameta.data.split import Parts
 from lorameta.files.links import user_path
 from lorameta.machine.machine import THREAD_VARIABLES, look

@@ -130,7 +130,7 @@ def settings_for(settings: LoraTraining, model: Any) -> LoraTraining:
     """The same settings with those of the targets that a part of the base has."""
     from dataclasses import replace
 
-    from lorameta.base_model.shape import ALL_LINEAR
+    from lorameta.base_model import ALL_LINEAR
 
     if settings.targets == (ALL_LINEAR,):
         return settings

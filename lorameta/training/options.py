@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from lorameta.base_model.shape import ALL_LINEAR
+from lorameta.base_model import ALL_LINEAR
 from lorameta.errors import LorametaError, UsageError, violations
 from lorameta.training.fields import documented, same_as, setting
 from lorameta.training.settings import LoraTraining

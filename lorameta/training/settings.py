@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from lorameta.base_model.shape import ALL_LINEAR
-from lorameta.data.split import Parts
+from lorameta.base_model import ALL_LINEAR
 from lorameta.errors import UsageError, violations
 from lorameta.training.fields import documented, setting
+
+if TYPE_CHECKING:
+    from lorameta.data.split import Parts
 
 
 @documented
@@ -136,7 +138,9 @@ class LoraTraining:
     def rows_of(self, parts: Parts) -> Parts:
         """Return the rows that a run uses: the first of each part, as far as `max_rows` and `measured_rows` go."""
         few = self.measured_rows
-        return Parts(parts.train[: self.max_rows], parts.validation[:few], parts.test[:few])
+        return replace(
+            parts, train=parts.train[: self.max_rows], validation=parts.validation[:few], test=parts.test[:few]
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""

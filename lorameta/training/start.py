@@ -110,7 +110,7 @@ def check_start(adapter: Adapter, linear: Mapping[str, tuple[int, int]], targets
     targets : tuple of str
         Paths or last parts of names; all of `linear` if ``("all-linear",)``.
     """
-    from lorameta.base_model.shape import ALL_LINEAR
+    from lorameta.base_model import ALL_LINEAR
 
     problems = []
     for module, pair in adapter.modules.items():

@@ -63,7 +63,7 @@ def test_a_base_with_a_head_of_its_own_goes_with_the_gguf(work, tiny_rows, monke
         return Exported(output, "gguf", str(options["base"]), "f32", 1, 4, 0.0, {"model": str(model)})
 
     monkeypatch.setattr(lorameta.export, "export", with_head)
-    work.take(str(tiny_rows), "")
+    work.load(str(tiny_rows), "")
     work.read(None, None)
     list(work.generate(operator="nearest"))
     assert sorted(zipfile.ZipFile(work.save()["gguf"]).namelist()) == ["adapter-base.gguf", "adapter.gguf"]

@@ -102,7 +102,6 @@ def fit(
 
 def _fit_transfer(bank: AdapterBank, tasks: Path, reading: ReadOptions, as_json: bool) -> None:
     from lorameta.bank.records import unsafe_ids
-    from lorameta.base_model.templates import rendered
     from lorameta.data import read_alike, read_examples
     from lorameta.data.split import split_examples
     from lorameta.mixing.transfer_fit import ROWS, measure
@@ -117,7 +116,7 @@ def _fit_transfer(bank: AdapterBank, tasks: Path, reading: ReadOptions, as_json:
     rows, reads = {}, []
     for name, path in files.items():
         examples, report = read_examples(path, **reading.as_dict())
-        rows[name] = split_examples(rendered(bank.prompt_template, examples)).validation[:ROWS]
+        rows[name] = split_examples(bank.prompts(examples)).validation[:ROWS]
         reads.append(report)
     for line in read_alike(reads):
         typer.echo(f"{line}.", err=True)
