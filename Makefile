@@ -40,7 +40,7 @@ notebooks: $(VENV)/.dev ## run the notebooks and store what they print
 	@$(PY) notebooks/execute.py
 
 bank: bank-data $(VENV)/.dev ## make the bank tiny again: BANK_DATA=folder with tasks/ and corpus/ (adapter_bank/tiny/recipe/README.md)
-	@set -e; for step in $(STEPS); do echo "$$step ..."; $(PY) adapter_bank/tiny/recipe/$$step.py --data "$(BANK_DATA)"; done
+	@set -e; for step in $(STEPS); do echo "$$step ..."; PYTHONPATH=. $(PY) adapter_bank/tiny/recipe/$$step.py --data "$(BANK_DATA)"; done
 	@$(PY) -m lorameta bank fit adapter_bank/tiny
 	@$(PY) -m lorameta bank check adapter_bank/tiny
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 from pathlib import Path
 
 import prompts
 from tasks import BANK, SEED, WORK, bank_tasks, base_hash, base_tasks, load_corpus, load_rows, split_rows
 
+from benchmarks.common import stamp
 from lorameta.data import Example, load_examples
 from lorameta.evaluate import Scorer
-
-sys.path.append(str(BANK.parent.parent))
-from benchmarks.common import stamp
 
 PROMPTS_AN_OPERATION = 60
 ROWS_A_TASK = 40

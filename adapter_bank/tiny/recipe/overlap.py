@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from pretrain import BATCH, DATA, STEPS
 from tasks import BANK, bank_tasks, base_hash, load_rows, prompt_text, shingles, words
 from transformers import AutoTokenizer
 
-sys.path.append(str(BANK.parent.parent))
 from benchmarks.common import stamp
 
 
