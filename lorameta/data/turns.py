@@ -77,7 +77,8 @@ def _turn(turn: object, where: str) -> Turn:
     role = turn[who]
     speaker = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
     if speaker is None:
-        raise RowError(f"`{where}.{who}` is {str(role)[:60]!r}; it must be {_KNOWN}")
+        found = repr(role[:60]) if isinstance(role, str) else kind(role)
+        raise RowError(f"`{where}.{who}` is {found}; it must be {_KNOWN}")
     value = plain(turn.get(said))
     content = "" if calls and blank(value) else _content(value, f"{where}.{said}")
     if calls:
@@ -97,8 +98,9 @@ def _content(value: object, name: str) -> str:
             part = part["text"]
         elif isinstance(part, Mapping):
             what = part.get("type")
+            shown = repr(what[:40]) if isinstance(what, str) else kind(what)
             raise RowError(
-                f"`{name}[{index}]` is of type {str(what)[:40]!r}; only parts with text can be used",
+                f"`{name}[{index}]` is of type {shown}; only parts with text can be used",
                 "The base models here read text: leave rows with images, audio or files out.",
             )
         found.append(text_of(part, f"{name}[{index}]"))

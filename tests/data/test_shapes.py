@@ -20,6 +20,9 @@ CALL = {
     "content": None,
     "tool_calls": [{"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}],
 }
+DEEP: list[Any] = []
+for _ in range(5000):
+    DEEP = [DEEP]  # of which not even repr can be taken
 S = {"role": "system", "content": "Be brief."}
 BRIEF = "Definition: Be brief.\n\nInput: {}\n\nOutput:"
 DO = "Definition: Do.\n\nInput: {}\n\nOutput:"
@@ -136,6 +139,8 @@ def test_a_file_says_the_same_as_the_rows(tmp_path, shape):
         ([["a", "b"]], "the row is a list"),
         ([1, 2], "the row is a list"),
         ({"conversations": [{"from": "narrator", "value": "x"}]}, "from` is 'narrator'"),
+        ({"conversations": [{"from": DEEP, "value": "x"}]}, "from` is a list"),
+        ({"messages": [{"role": "user", "content": [{"type": DEEP}]}, A]}, "of type a list"),
         ({"conversations": [HUMAN]}, "does not end with an answer"),
         ({"input": "a", "output": 1j}, "a complex number"),
         ({"input": "a", "output": 10**5000}, "too many digits"),

@@ -220,7 +220,7 @@ class Kinds:
     def _operator(self) -> bytes:
         parameters = {name: np.ones(shape) for name, shape in shapes(2).items()}
         operator = NeuralOperator(parameters, {"own": 0.5})
-        fit = neural_file.Fit(operator, "js", self.opened.content_hash, len(self.opened), {"own": 0.5}, "1")
+        fit = neural_file.FittedOperator(operator, "js", self.opened.content_hash, len(self.opened), {"own": 0.5}, "1")
         return neural_file.save(fit, self.opened).read_bytes()
 
     def _tables(self) -> list[tuple[str, bytes]]:
