@@ -20,6 +20,8 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 PLACE = re.compile(r"(<!-- table ([a-z0-9-]+) -->\n).*?(<!-- /table \2 -->)", re.DOTALL)
 #: The study of the default bank, or that of the bank of 89 small adapters while there is no other.
 STUDIES = ("quality_smollm2", "quality")
+#: The runs that a bank's leave-one-out record was written from.
+FORECASTS = ("forecast_smollm2", *STUDIES)
 #: Methods in the README's table: their names in the study of the default bank, then in the older one.
 SHORT = {
     "base": "base model",
@@ -122,7 +124,8 @@ def outside_table() -> list[str]:
 
 
 def forecast_table() -> list[str]:
-    found = load(study_name()).get("forecast")
+    study = load(next(name for name in FORECASTS if (RESULTS / f"{name}.json").is_file()))
+    found = study.get("forecast")
     if not found:
         return ["Not measured."]
     rows = [
@@ -130,7 +133,10 @@ def forecast_table() -> list[str]:
          "-" if found[metric]["correlation"] is None else f"{found[metric]['correlation']:.2f}"]
         for metric in ("exact_match", "rouge_l", "loss")
     ]  # fmt: skip
-    return table(["forecast of the", "promised coverage", "coverage", "correlation with the outcome"], rows)
+    return table(
+        [f"{study['tasks']} tasks, forecast of the", "promised coverage", "coverage", "correlation with the outcome"],
+        rows,
+    )
 
 
 def helpdesk_table() -> list[str]:
