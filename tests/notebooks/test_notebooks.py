@@ -83,7 +83,7 @@ def test_its_outputs_are_stored_and_clean(name):
     assert all(output.get("name", "stdout") == "stdout" for output in outputs), "something was written to stderr"
     assert notebook.metadata == execute.METADATA
     assert all(cell.metadata == {} for cell in notebook.cells)
-    assert (FOLDER / name).stat().st_size < 400 * 1024
+    assert (FOLDER / name).stat().st_size < 420 * 1024
 
 
 @pytest.mark.parametrize("name", NAMES)
