@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS, stamp, write
+from benchmarks.common import RESULTS, ROOT, stamp, write
 from benchmarks.quality.case import LOO, SOURCE, sources_of
 from benchmarks.quality.methods import BASE, CONTROLS, OWN, PAPER
 from benchmarks.quality.statistics import METRICS, comparison, forecasts, gains, outside_check, updates
@@ -26,7 +26,12 @@ def report(bank: AdapterBank, arguments: argparse.Namespace, found: dict[str, di
     scores = found.get(LOO) or next(iter(found.values()))
     tasks = list(scores)
     result = stamp(vars(arguments)) | {
-        "bank": {"name": bank.name, "adapters": len(bank), "content": bank.content_hash, "base": bank.base_model},
+        "bank": {
+            "name": bank.name,
+            "adapters": len(bank),
+            "content": bank.content_hash,
+            "base": bank.base_model.removeprefix(f"{ROOT}/"),
+        },
         "tasks": len(tasks),
         "tasks_with_others_of_their_source": sum(
             sum(sources[other] == sources[task] for other in bank.ids) > 1 for task in tasks
