@@ -124,7 +124,7 @@ def test_the_transfer_operator_is_measured_on_the_tasks_rows(lorameta, tiny_bank
         (tasks / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = lorameta("bank", "fit", bank, "--operator", "transfer", "--tasks", tasks)
     assert done.code == 0, done.err
-    assert "12 held-out rows" not in done.err
+    assert "at most 12 held-out rows of each of the 4 tasks" in done.out
     assert "Read 240 rows of 4 datasets: prompt from input, answer from output." in done.err
     assert "Worth most to the others" in done.out
     explained = lorameta("explain", tiny_rows, "--bank", bank, "--operator", "transfer", "--json").json

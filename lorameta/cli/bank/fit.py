@@ -127,5 +127,5 @@ def _fit_transfer(bank: AdapterBank, tasks: Path, reading: ReadOptions, as_json:
         common.print_json({"bank": bank.name, "rows": ROWS, "path": str(path), "total_seconds": common.elapsed()})
         return
     best = sorted(zip(worth.mean(axis=0), bank.ids, strict=True), reverse=True)[:5]
-    typer.echo(f"Measured on {ROWS} held-out rows of each of the {len(bank)} tasks; kept in {path}.")
+    typer.echo(f"Measured on at most {ROWS} held-out rows of each of the {len(bank)} tasks; kept in {path}.")
     typer.echo(f"Worth most to the others in the mean: {', '.join(name for _, name in best)}.")
