@@ -6,30 +6,26 @@ import sys
 
 import typer
 
-from lorameta.cli import ask, bank, common, doctor, evaluate, explain, export, finetune, fit, generate, push, refine, ui
+from lorameta.cli import common
+from lorameta.cli.verbs import group
 
-app = typer.Typer(
-    name="lorameta",
-    help="A LoRA adapter for your dataset in seconds, on a CPU, without a gradient step.",
-    epilog="Exit codes: 0 done, 1 the work failed, 2 the call or the data was wrong.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,  # plain help: rich alone would take longer to import than the help takes to print
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("generate")(generate.generate)
-app.command("explain")(explain.explain)
-app.command("refine")(refine.refine)
-app.command("fit")(fit.fit)
-app.command("finetune")(finetune.finetune)
-app.command("ask")(ask.ask)
-app.command("evaluate")(evaluate.evaluate)
-app.command("export")(export.export)
-app.command("push")(push.push)
-app.command("ui")(ui.ui)
-app.command("doctor")(doctor.doctor)
-app.add_typer(bank.app, name="bank")
+#: Verb → the first sentence of its help.
+VERBS = {
+    "generate": "Make an adapter for your rows and write it as a PEFT directory.",
+    "explain": "Show what an adapter for your rows would be mixed from.",
+    "refine": "Train an adapter further on your rows, for as long as you say, and write the best state as a new "
+    "adapter.",
+    "fit": "Fit the end of a base model to labelled rows: forward passes only, no bank, no gradient through the model.",
+    "finetune": "Train a LoRA adapter from scratch on your rows: the baseline of what is generated or refined.",
+    "ask": "Ask an adapter a question.",
+    "evaluate": "Score the base model and adapters on labelled rows, side by side.",
+    "export": "Write an adapter for other runtimes than PEFT.",
+    "push": "Publish an adapter and its card on the Hub.",
+    "ui": "Open a page on this machine: drop a file, generate an adapter, ask it, take it along.",
+    "doctor": "Say what this machine can do for a base model: generate adapters, run it, refine an adapter.",
+    "bank": "Make a bank of adapters (train, build, add, remove), look into it (info, list, check), change how it is "
+    "kept (stack), or fit the neural operator to it (fit).",
+}
 
 
 def _version(value: bool) -> None:
@@ -40,13 +36,22 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def options(
+def _options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
-    """A LoRA adapter for your dataset in seconds, on a CPU, without a gradient step."""
+    """Declare the option that only the command itself has."""
+
+
+app = group(
+    "lorameta.cli",
+    VERBS,
+    callback=_options,
+    name="lorameta",
+    help="A LoRA adapter for your dataset in seconds, on a CPU, without a gradient step.",
+    epilog="Exit codes: 0 done, 1 the work failed, 2 the call or the data was wrong.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def main() -> None:

@@ -42,8 +42,6 @@ def ask(
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Longest answer.")] = 128,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
     """Ask an adapter a question.
 

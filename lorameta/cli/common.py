@@ -69,13 +69,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for 
 Offline = Annotated[
     bool,
     typer.Option(
-        "--offline", callback=_set_offline, is_eager=True, help="Open no network connection: use what is here."
+        "--offline",
+        callback=_set_offline,
+        is_eager=True,
+        expose_value=False,
+        help="Open no network connection: use what is here.",
     ),
 ]
 Debug = Annotated[
     bool,
     typer.Option(
-        "--debug", envvar="LORAMETA_DEBUG", callback=_set_debug, is_eager=True, help="Show the traceback of an error."
+        "--debug",
+        envvar="LORAMETA_DEBUG",
+        callback=_set_debug,
+        is_eager=True,
+        expose_value=False,
+        help="Show the traceback of an error.",
     ),
 ]
 

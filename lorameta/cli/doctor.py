@@ -35,8 +35,6 @@ def doctor(
     length: Annotated[int, typer.Option(min=8, metavar="N", help="Tokens of a row, and of a prompt.")] = 512,
     quick: Annotated[bool, typer.Option("--quick", help="Measure nothing: memory, processor and free space.")] = False,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
     """Say what this machine can do for a base model: generate adapters, run it, refine an adapter.
 

@@ -54,8 +54,6 @@ def evaluate(
     reading: Any = None,
     html_file: html.File = None,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
     """Score the base model and adapters on labelled rows, side by side.
 

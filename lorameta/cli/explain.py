@@ -22,8 +22,6 @@ def explain(
     show: Annotated[int, typer.Option(min=1, metavar="N", help="Adapters to list.")] = 20,
     html_file: html.File = None,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
     """Show what an adapter for your rows would be mixed from.
 

@@ -73,8 +73,6 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what was exported to OUT before.")] = False,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
     """Write an adapter for other runtimes than PEFT.
 

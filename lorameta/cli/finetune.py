@@ -35,8 +35,6 @@ def finetune(
     force: training.Force = False,
     html_file: html.File = None,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
     """Train a LoRA adapter from scratch on your rows: the baseline of what is generated or refined.
 

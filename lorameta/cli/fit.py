@@ -58,8 +58,6 @@ def fit(
     reading: Any = None,
     force: training.Force = False,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
     """Fit the end of a base model to labelled rows: forward passes only, no bank, no gradient through the model.
 

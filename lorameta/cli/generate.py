@@ -55,8 +55,6 @@ def generate(
     force: Annotated[bool, typer.Option("--force", help="Replace the adapter that DIR holds already.")] = False,
     html_file: html.File = None,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
     """Make an adapter for your rows and write it as a PEFT directory.
 

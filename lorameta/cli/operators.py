@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 import typer
 
+from lorameta.cli.options import Verb, in_place_of, option
 from lorameta.errors import UsageError
 from lorameta.operator import OPERATORS, Option
 from lorameta.operator.progress import Progress
@@ -16,34 +17,18 @@ from lorameta.operator.progress import Progress
 #: What `--fast` takes, and the operators that go with it.
 FAST = "normalized"
 DISTANCES_ALONE = [name for name, operator in OPERATORS.items() if "rows" not in operator.needs]
-Command = TypeVar("Command", bound=Callable[..., None])
 
 
-def with_operators(command: Command) -> Command:
+def with_operators(command: Verb) -> Verb:
     """Give a command, in place of its parameter `weighing`, the options that say how weights are found.
 
     It is called with ``weighing={"operator": ..., "temperature": ..., "top_k": ..., "operator_options": ...}``, without
     what was not set.
     """
-    own = _parameters()
-
-    def called(**values: Any) -> None:
-        found = {name: values.pop(name) for name in own}
-        command(weighing=_grouped(found), **values)
-
-    signature = inspect.signature(command, eval_str=True)
-    parameters: list[inspect.Parameter] = []
-    for parameter in signature.parameters.values():
-        parameters += own.values() if parameter.name == "weighing" else [parameter]
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    called.__name__, called.__doc__, called.__module__ = command.__name__, command.__doc__, command.__module__
-    return called  # type: ignore[return-value]
+    return in_place_of("weighing", _parameters(), _grouped)(command)
 
 
-def _parameters() -> dict[str, inspect.Parameter]:
-    """The options by name."""
+def _parameters() -> list[inspect.Parameter]:
     ways = "auto, the default: by all that labelled rows and --budget allow; " + "; ".join(
         f"{name}: {operator.doc}" for name, operator in OPERATORS.items()
     )
@@ -63,38 +48,37 @@ def _parameters() -> dict[str, inspect.Parameter]:
         "fast": (bool, "--fast", None, "Go by the distances alone: no base model is run."),
     }  # fmt: skip
     for name, owners in _options().items():
-        option = next(iter(owners.values()))
-        kind = str if option.choices else int if option.whole else float
-        metavar = "NAME" if option.choices else "N" if option.whole else "X"
+        one = next(iter(owners.values()))
+        kind = str if one.choices else int if one.whole else float
+        metavar = "NAME" if one.choices else "N" if one.whole else "X"
         for_whom = ", ".join(f"{owner}{_default(known)}" for owner, known in owners.items())
-        text = f"{option.doc[0].upper()}{option.doc[1:]}. For {for_whom}."
-        about[name] = (kind, f"--{option.flag or name.replace('_', '-')}", metavar, text)
-    return {
-        name: inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=False if kind is bool else None,
-            annotation=Annotated[
-                kind if kind is bool else kind | None,
-                typer.Option(flag, metavar=metavar, help=text, show_default=False),
-            ],
+        text = f"{one.doc[0].upper()}{one.doc[1:]}. For {for_whom}."
+        about[name] = (kind, f"--{one.flag or name.replace('_', '-')}", metavar, text)
+    return [
+        option(
+            name,
+            kind if kind is bool else kind | None,
+            typer.Option(flag, metavar=metavar, help=text, show_default=False),
+            False if kind is bool else None,
         )
         for name, (kind, flag, metavar, text) in about.items()
-    }  # fmt: skip
+    ]
 
 
 def _options() -> dict[str, dict[str, Option]]:
     """The operators' own options that the command line has: name → operator → option."""
     found: dict[str, dict[str, Option]] = {}
     for operator in OPERATORS.values():
-        for name, option in operator.options.items():
-            if option.flag is not None:
-                found.setdefault(name, {})[operator.name] = option
+        for name, own in operator.options.items():
+            if own.flag is not None:
+                found.setdefault(name, {})[operator.name] = own
     return found
 
 
-def _default(option: Option) -> str:
-    if option.default is None:
-        return " (all)" if option.whole else ""
-    return f" ({option.default:g})" if isinstance(option.default, (int, float)) else f" ({option.default})"
+def _default(own: Option) -> str:
+    if own.default is None:
+        return " (all)" if own.whole else ""
+    return f" ({own.default:g})" if isinstance(own.default, (int, float)) else f" ({own.default})"
 
 
 def _grouped(values: dict[str, Any]) -> dict[str, Any]:

@@ -4,17 +4,48 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+
+
+def in_place_of(
+    name: str, options: Sequence[inspect.Parameter], gathered: Callable[[dict[str, Any]], Any]
+) -> Callable[[Verb], Verb]:
+    """Give a verb some options in place of its parameter `name`, which is handed what `gathered` makes of them."""
+
+    def decorate(verb: Verb) -> Verb:
+        signature = inspect.signature(verb, eval_str=True)
+        parameters: list[inspect.Parameter] = []
+        for parameter in signature.parameters.values():
+            parameters += options if parameter.name == name else [parameter]
+        parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+
+        @functools.wraps(verb)
+        def call(**given: Any) -> None:
+            values = {option.name: given.pop(option.name) for option in options}
+            verb(**given, **{name: gathered(values)})
+
+        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def option(name: str, kind: Any, text: Any, default: Any = None) -> inspect.Parameter:
+    """Return an option for :func:`in_place_of`: `text` is what :func:`typer.Option` made."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, text])
 
 
 def options_of(
     settings: type, name: str, *, only: tuple[str, ...] = (), prefix: str = "", without: tuple[str, ...] = (),
     **defaults: Any,
-) -> Callable[[Callable[..., None]], Callable[..., None]]:  # fmt: skip
+) -> Callable[[Verb], Verb]:  # fmt: skip
     """Give a verb an option for each field of a settings class, in place of one of its parameters.
 
     Parameters
@@ -33,27 +64,13 @@ def options_of(
     hints = get_type_hints(settings)
     chosen = [one for one in fields(settings) if one.name not in without and (not only or one.name in only)]
 
-    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(verb, eval_str=True)
-        parameters = []
-        for parameter in signature.parameters.values():
-            wanted = [_option(one, hints[one.name], prefix, defaults) for one in chosen]
-            parameters += wanted if parameter.name == name else [parameter]
+    def gathered(given: dict[str, Any]) -> Any:
+        values = {one.name: _value(hints[one.name], given[_spelled(one, prefix)]) for one in chosen}
+        if prefix and all(values[one.name] == defaults.get(one.name, one.default) for one in chosen):
+            return None
+        return settings(**values)
 
-        @functools.wraps(verb)
-        def call(**given: Any) -> None:
-            values = {one.name: _value(hints[one.name], given.pop(_spelled(one, prefix))) for one in chosen}
-            if prefix and all(values[one.name] == defaults.get(one.name, one.default) for one in chosen):
-                verb(**given, **{name: None})
-            else:
-                verb(**given, **{name: settings(**values)})
-
-        keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-        call.__signature__ = signature.replace(parameters=keyword)  # type: ignore[attr-defined]
-        call.__annotations__ = {p.name: p.annotation for p in keyword}
-        return call
-
-    return decorate
+    return in_place_of(name, [_option(one, hints[one.name], prefix, defaults) for one in chosen], gathered)
 
 
 def _option(one: Field[Any], hint: Any, prefix: str, defaults: dict[str, Any]) -> inspect.Parameter:
@@ -64,10 +81,7 @@ def _option(one: Field[Any], hint: Any, prefix: str, defaults: dict[str, Any]) -
     flags = one.metadata["flag"] or f"--{prefix}{one.name}".replace("_", "-")
     words = f"Then refine on DATA. {one.metadata['help']}" if prefix else one.metadata["help"]
     text = typer.Option(flags, metavar=one.metadata["metavar"], help=words, show_default=default is not None)
-    annotation = Annotated[kind | None if default is None else kind, text]  # type: ignore[valid-type]
-    return inspect.Parameter(
-        _spelled(one, prefix), inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-    )
+    return option(_spelled(one, prefix), kind | None if default is None else kind, text, default)
 
 
 def _spelled(one: Field[Any], prefix: str) -> str:

@@ -20,7 +20,6 @@ def push(
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="If it is made: for nobody else to see.")] = False,
     as_json: common.AsJson = False,
-    debug: common.Debug = False,
 ) -> None:
     """Publish an adapter and its card on the Hub."""
     from lorameta.bank_builder.hub.push import push_adapter

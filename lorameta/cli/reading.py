@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.options import Verb, in_place_of, option
 from lorameta.errors import UsageError
 
 if TYPE_CHECKING:
     from lorameta.data import Example, HubDataset, ReadOptions, ReadReport
 
-Command = TypeVar("Command", bound=Callable[..., None])
-
 
 def _option(name: str, metavar: str, text: str, kind: Any = str | None, default: Any = None) -> inspect.Parameter:
     shown = typer.Option(f"--{name.replace('_', '-')}", metavar=metavar, help=text, show_default=bool(default))
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, shown])
+    return option(name, kind, shown, default)
 
 
 _OPTIONS = (
@@ -103,29 +102,20 @@ class Reading:
         return own | {_HUB[name]: value for name, value in self.hub.items()}
 
 
-def with_file_reading(command: Command) -> Command:
+def with_file_reading(command: Verb) -> Verb:
     """Like :func:`with_reading`, without the options on datasets of the Hub."""
-    return with_reading(command, tuple(option for option in _OPTIONS if option.name not in _HUB.values()))
+    return with_reading(command, tuple(one for one in _OPTIONS if one.name not in _HUB.values()))
 
 
-def with_reading(command: Command, options: Sequence[inspect.Parameter] = _OPTIONS) -> Command:
+def with_reading(command: Verb, options: Sequence[inspect.Parameter] = _OPTIONS) -> Verb:
     """Give a command, in place of its parameter `reading`, the options that say how rows are read."""
 
-    def called(**values: Any) -> None:
-        found = {option.name: values.pop(option.name) for option in options}
+    def gathered(found: dict[str, Any]) -> Reading:
         several = {f"{name}s": tuple(found.pop(name) or ()) for name in ("context_column", "ignore_column")}
-        hub = {name: value for name, option in _HUB.items() if (value := found.pop(option, None)) is not None}
-        command(reading=Reading(found | several, hub), **values)
+        hub = {name: value for name, flag in _HUB.items() if (value := found.pop(flag, None)) is not None}
+        return Reading(found | several, hub)
 
-    signature = inspect.signature(command, eval_str=True)
-    parameters: list[inspect.Parameter] = []
-    for parameter in signature.parameters.values():
-        parameters += options if parameter.name == "reading" else [parameter]
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    called.__name__, called.__doc__, called.__module__ = command.__name__, command.__doc__, command.__module__
-    return called  # type: ignore[return-value]
+    return in_place_of("reading", options, gathered)(command)
 
 
 def named(data: Sequence[Path]) -> str:

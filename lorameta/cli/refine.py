@@ -38,8 +38,6 @@ def refine(
     force: training.Force = False,
     html_file: html.File = None,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
     """Train an adapter further on your rows, for as long as you say, and write the best state as a new adapter.
 

@@ -16,8 +16,6 @@ def ui(
         typer.Option(min=1, max=65535, metavar="N", help="Of the address; the first free one from 7860 by default."),
     ] = None,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in your browser.")] = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
     """Open a page on this machine: drop a file, generate an adapter, ask it, take it along.
 

@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
+from lorameta import cli
+from lorameta.cli import bank
 from lorameta.combiner import COMBINERS
 from lorameta.distance import DISTANCES
 from lorameta.operator import OPERATORS
@@ -32,6 +35,25 @@ def test_every_verb_has_help(lorameta, verb):
 def test_help_names_every_distance_operator_and_combiner(lorameta):
     words = set(lorameta("generate", "--help").out.replace(",", " ").replace(".", " ").replace(":", " ").split())
     assert {*DISTANCES, *OPERATORS, *COMBINERS} <= words
+
+
+@pytest.mark.parametrize("group", [cli, bank], ids=["lorameta", "lorameta bank"])
+def test_the_list_of_verbs_has_the_first_sentence_of_each_verb_s_own_help(group):
+    for verb, text in group.VERBS.items():
+        module = import_module(f"{group.__name__}.{verb}")
+        own = module.app.info.help if hasattr(module, "app") else getattr(module, verb).__doc__
+        assert f"{' '.join(own.split())} ".startswith(f"{text} "), verb
+        assert text.endswith("."), verb
+
+
+def test_every_verb_and_group_takes_offline_and_debug(lorameta):
+    for words in ([], *(verb.split() for verb in VERBS)):
+        assert all(option in lorameta(*words, "--help").out for option in ("--offline", "--debug")), words
+
+
+def test_a_verb_that_is_spelt_wrong_is_guessed(lorameta):
+    assert "Did you mean 'generate'?" in lorameta("genrate").err
+    assert "Did you mean 'list'?" in lorameta("bank", "lsit").err
 
 
 def test_version(lorameta):

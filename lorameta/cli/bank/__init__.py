@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import typer
+from lorameta import cli
+from lorameta.cli.verbs import group
 
-from lorameta.cli.bank.add import add
-from lorameta.cli.bank.build import build
-from lorameta.cli.bank.check import check
-from lorameta.cli.bank.fit import fit
-from lorameta.cli.bank.info import info
-from lorameta.cli.bank.list import list_adapters
-from lorameta.cli.bank.pull import pull
-from lorameta.cli.bank.push import push
-from lorameta.cli.bank.remove import remove
-from lorameta.cli.bank.stack import stack
-from lorameta.cli.bank.train import train
+#: Verb → the first sentence of its help.
+VERBS = {
+    "info": "Say what a bank is: its base, its adapters, their licences.",
+    "list": "List a bank's adapters and what each scores on its own task.",
+    "check": "Verify every file of a bank: hashes, shapes, numbers, names.",
+    "fit": "Fit an operator to a bank and keep it there, for `generate --operator NAME`.",
+    "build": "Make a bank of adapters for one base model.",
+    "add": "Add an adapter to a bank.",
+    "remove": "Take adapters out of a bank.",
+    "stack": "Move the weights of a bank's adapters into a few large files that mixes stream through, bit by bit.",
+    "train": "Train an adapter on each dataset of a folder, and make a bank of them.",
+    "pull": "Get the index of a bank from the Hub: records, summaries, tokenizer; no dataset, no adapter.",
+    "push": "Publish a bank on the Hub.",
+}
 
-app = typer.Typer(
-    help="Make a bank of adapters (train, build, add, remove), look into it (info, list, check), change how it is kept "
-    "(stack), or fit the neural operator to it (fit).",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+app = group(
+    "lorameta.cli.bank",
+    VERBS,
+    help=cli.VERBS["bank"],
 )
-app.command("info")(info)
-app.command("list")(list_adapters)
-app.command("check")(check)
-app.command("fit")(fit)
-app.command("build")(build)
-app.command("add")(add)
-app.command("remove")(remove)
-app.command("stack")(stack)
-app.command("train")(train)
-app.command("pull")(pull)
-app.command("push")(push)

@@ -36,8 +36,6 @@ def add(
     ] = None,
     reading: Any = None,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
     """Add an adapter to a bank. The others are not read again, and who reads the bank meanwhile is not disturbed."""
     from lorameta.bank import AdapterBank

@@ -91,8 +91,6 @@ def build(
     ] = None,
     reading: Any = None,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:
     """Make a bank of adapters for one base model.
 

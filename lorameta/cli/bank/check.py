@@ -9,7 +9,7 @@ from lorameta.cli.bank.shared import Name, megabytes
 from lorameta.cli.progress import counting
 
 
-def check(bank: Name = common.DEFAULT_BANK, as_json: common.AsJson = False, debug: common.Debug = False) -> None:
+def check(bank: Name = common.DEFAULT_BANK, as_json: common.AsJson = False) -> None:
     """Verify every file of a bank: hashes, shapes, numbers, names.
 
     All problems are reported at once; the exit code is 2 if there are any.

@@ -47,8 +47,6 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seed of the network's start and of the cross-validation.")] = 0,
     reading: Any = None,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:  # fmt: skip
     """Fit an operator to a bank and keep it there, for `generate --operator NAME`.
 

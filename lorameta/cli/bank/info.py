@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
 
 
-def info(bank: Name = common.DEFAULT_BANK, as_json: common.AsJson = False, debug: common.Debug = False) -> None:
+def info(bank: Name = common.DEFAULT_BANK, as_json: common.AsJson = False) -> None:
     """Say what a bank is: its base, its adapters, their licences."""
     facts = _facts(common.open_bank(bank))
     if as_json:

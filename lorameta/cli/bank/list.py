@@ -8,9 +8,7 @@ from lorameta.cli import common
 from lorameta.cli.bank.shared import METRIC_HEADERS, METRIC_NOTE, METRICS, Name, scores
 
 
-def list_adapters(
-    bank: Name = common.DEFAULT_BANK, as_json: common.AsJson = False, debug: common.Debug = False
-) -> None:
+def list(bank: Name = common.DEFAULT_BANK, as_json: common.AsJson = False) -> None:
     """List a bank's adapters and what each scores on its own task."""
     records = common.open_bank(bank).records
     rows = []

@@ -24,8 +24,6 @@ def pull(
         str | None, typer.Option(metavar="REV", help="A branch, a tag or a commit; the newest by default.")
     ] = None,
     as_json: common.AsJson = False,
-    offline: common.Offline = False,
-    debug: common.Debug = False,
 ) -> None:  # fmt: skip
     """Get the index of a bank from the Hub: records, summaries, tokenizer; no dataset, no adapter.
 

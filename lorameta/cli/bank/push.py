@@ -15,7 +15,6 @@ def push(
     hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="author/name; made if it is not there.")],
     private: Annotated[bool, typer.Option("--private", help="If it is made: for nobody else to see.")] = False,
     as_json: common.AsJson = False,
-    debug: common.Debug = False,
 ) -> None:
     """Publish a bank on the Hub. Adapters that are on the Hub stay where they are; others go along."""
     from lorameta.bank_builder.hub.push import push_bank

@@ -13,7 +13,6 @@ def remove(
     bank: Annotated[str, typer.Argument(metavar="BANK", help="A bank's directory.")],
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The adapters to take out.")],
     as_json: common.AsJson = False,
-    debug: common.Debug = False,
 ) -> None:
     """Take adapters out of a bank. Their files stay for an hour, for those who read it; a later change deletes them."""
     from lorameta.bank import AdapterBank

@@ -33,7 +33,6 @@ def stack(
         typer.Option("--int8", help="Store B in 8 bits and the common A once, of adapters trained with --freeze-a."),
     ] = False,
     as_json: common.AsJson = False,
-    debug: common.Debug = False,
 ) -> None:
     """Move the weights of a bank's adapters into a few large files that mixes stream through, bit by bit.
 

@@ -89,7 +89,6 @@ def train(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
     as_json: common.AsJson = False,
-    debug: common.Debug = False,
 ) -> None:  # fmt: skip
     """Train an adapter on each dataset of a folder, and make a bank of them.
 
