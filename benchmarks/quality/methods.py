@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.case import LABELLED, Case, Made, seed_of
+from benchmarks.common import ROOT
+from benchmarks.quality.case import LABELLED, Case, Made, seed_of, sources_of
 from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
 from lorameta.combiner import combine
@@ -30,8 +31,10 @@ CONTROLS = ("uniform", "random bank", PAPER)
 BLANK = "\n\n"
 #: Labelled rows of a user who has some.
 LABELS = 128
-#: Adapters of the random pick, and rows per other task of the multi-task adapter.
-RANDOM, PER_TASK = 3, 4
+#: Labelled rows along which the study draws curves.
+COUNTS = (4, LABELLED, 64, LABELS, 256)
+#: Adapters of the random pick; rows per task of the multi-task adapters, and their number.
+RANDOM, PER_TASK, FOLDS = 3, 16, 4
 
 
 @dataclass(frozen=True)
@@ -153,26 +156,42 @@ def shuffled(case: Case) -> Made:
     return Made(Adapter(modules, case.bank.base_model))
 
 
-@method("multi-task adapter", "controls")
+@method("multi-task adapter", "controls", uses_bank=False)
 def multi_task(case: Case) -> Made:
-    """One adapter, trained on a few rows of every other task."""
+    """One adapter of rank 16 for every task, trained on rows of all tasks but those of a quarter of the sources.
+
+    The target's source is in that quarter; so four trainings, kept in ``.work``, serve all targets.
+    """
     from benchmarks.rows import read_parts
     from lorameta.training import finetune
 
-    rows = [row for name in case.bank.ids for row in read_parts(case.data, name).train[:PER_TASK]]
-    adapter = finetune(rows, case.bank.base_model, settings={"epochs": 1, **like_the_bank(case)})
-    return Made(adapter, facts={"rows": len(rows)})
+    sources = sources_of(case.whole)
+    fold = {source: seed_of("fold", source) % FOLDS for source in sources.values()}
+    left_out = fold[sources[case.task]]
+    names = [name for name in case.whole.ids if fold[sources[name]] != left_out]
+    rows = [row for name in names for row in read_parts(case.data, name).train[:PER_TASK]]
+    kept = ROOT / ".work" / "multi_task" / f"{case.whole.content_hash[:12]}-{left_out}"
+    if not kept.is_dir():
+        settings = like_the_bank(case) | {"rank": 16, "alpha": 32.0, "epochs": 1}
+        finetune(rows, case.bank.base_model, settings=settings).save_pretrained(kept)
+    return Made(Adapter.from_pretrained(kept), facts={"rows": len(rows), "tasks": len(names)})
 
 
-@method("fit without bank, 128 rows", "controls", uses_bank=False)
-def fit_alone(case: Case) -> Made:
+def fit_alone(case: Case, rows: int) -> Made:
     """The readout alone, on the bare base: what any bank has to beat."""
     from lorameta.base_model.load import Base
     from lorameta.training.fit import fit_readout
 
     base = Base(case.scorer.model, case.scorer.tokenizer, case.bank.base_model, case.bank.base_revision)
-    adapter, report = fit_readout(None, case.labelled(LABELS), base=base)
-    return Made(adapter, labelled=LABELS, facts={"where": report.get("where"), "kept": report.get("kept")})
+    adapter, report = fit_readout(None, case.labelled(rows), base=base)
+    return Made(adapter, labelled=rows, facts={"where": report.get("where"), "kept": report.get("kept")})
+
+
+def to_the_end(case: Case, rows: int) -> Made:
+    """LoRA on the labelled rows, as long as `lorameta finetune` takes by itself."""
+    from lorameta.training import finetune
+
+    return Made(finetune(case.labelled(rows), case.bank.base_model, settings=like_the_bank(case)), labelled=rows)
 
 
 def same_seconds(case: Case, rows: int, other: str) -> Made:
@@ -187,7 +206,9 @@ def same_seconds(case: Case, rows: int, other: str) -> Made:
 method("fine-tuned on 16 rows, seconds of trial", "controls", uses_bank=False, after=("trial",))(
     partial(same_seconds, rows=LABELLED, other="trial")
 )
-for count in (LABELLED, LABELS):
+for count in COUNTS:
+    method(f"fit without bank, {count} rows", "controls", uses_bank=False)(partial(fit_alone, rows=count))
+    method(f"fine-tuned on {count} rows, to its end", "controls", uses_bank=False)(partial(to_the_end, rows=count))
     method(f"fine-tuned on {count} rows, seconds of auto", "controls", uses_bank=False, after=(f"auto, {count} rows",))(
         partial(same_seconds, rows=count, other=f"auto, {count} rows")
     )
@@ -232,7 +253,7 @@ def generates(name: str, group: str, **options: Any) -> None:
     method(name, group)(partial(generated, **options))
 
 
-for count in (16, 64, LABELS):
+for count in COUNTS:
     generates(f"auto, {count} rows", "operators", labelled=count, rows=count, operator="auto")
 generates("auto, 128 rows, budget 30", "operators", labelled=LABELS, rows=LABELS, operator="auto", budget=30.0)
 generates("auto, all rows", "operators", labelled=LABELS, operator="auto")
