@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
+import torch
 import transformers
 
 SMALL = {
@@ -22,3 +26,14 @@ CONFIGS = {
 def mistral_7b():
     """Its shape is what transformers' defaults are."""
     return transformers.MistralConfig(vocab_size=32000, sliding_window=None)
+
+
+def needs_attention_in(dtype: str) -> None:
+    """Skip where PyTorch was told to use older kernels than the processor's and then has no attention in this type."""
+    states = torch.ones(1, 1, 64, 16, dtype=getattr(torch, dtype))
+    try:
+        torch.nn.functional.scaled_dot_product_attention(states, states, states, is_causal=True)
+    except RuntimeError as error:
+        if os.environ.get("ATEN_CPU_CAPABILITY"):
+            pytest.skip(f"PyTorch under ATEN_CPU_CAPABILITY: {error}")
+        raise

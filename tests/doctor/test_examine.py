@@ -24,7 +24,7 @@ from lorameta.report.doctor import examined
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
-from tests.doctor.configs import CONFIGS, mistral_7b  # noqa: E402
+from tests.doctor.configs import CONFIGS, mistral_7b, needs_attention_in  # noqa: E402
 
 GB = 10**9
 RUNTIME = GB // 2
@@ -59,6 +59,7 @@ def test_every_architecture_is_measured(name, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_what_layers_keep_is_what_the_whole_model_keeps(dtype):
+    needs_attention_in(dtype)
     config, length = CONFIGS["mistral"](), 96
     shape = outline(config, "m", None, ("all-linear",), 4)
     found = probe.probe(shape, dtype, rank=4, length=length, memory=GB, seconds=1.0)
@@ -141,6 +142,7 @@ def test_no_more_than_the_given_memory_is_asked_for():
 
 
 def test_a_layer_that_was_narrowed_counts_for_a_whole_one():
+    needs_attention_in("bfloat16")
     config = CONFIGS["llama"]()
     config.intermediate_size, config.hidden_size, config.num_hidden_layers = 4096, 256, 1
     shape = outline(config, "m", None, ("all-linear",), 4)

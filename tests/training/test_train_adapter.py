@@ -184,9 +184,9 @@ def test_the_best_epoch_wins_the_start_included(base, parts, monkeypatch, script
 
 
 def test_a_run_that_explodes_is_given_up_and_returns_nothing_worse_than_the_base(base, parts):
-    trained = train_adapter(
-        parts, base, LoraTraining(**{**vars(FAST), "learning_rate": 1e4, "epochs": 4, "batch_size": 2})
-    )
+    # Of the head, behind which no norm bounds the loss, whatever the kernels round.
+    hot = {"targets": ("lm_head",), "learning_rate": 1e4, "epochs": 4, "batch_size": 2}
+    trained = train_adapter(parts, base, LoraTraining(**{**vars(FAST), **hot}))
     assert trained.diverged is not None
     assert "step" in trained.diverged
     assert trained.steps < 4 * math.ceil(len(parts.train) / 2)

@@ -258,7 +258,7 @@ def test_a_bad_task_is_reported_and_the_others_make_the_bank(made, tasks, base, 
 
 def test_divergence_is_an_error_of_the_task(base, tasks):
     parts = split_examples(load_examples(tasks / "animal_sound.jsonl"))
-    settings = LoraTraining(learning_rate=1e4, epochs=4, batch_size=2)
+    settings = LoraTraining(targets=("lm_head",), learning_rate=1e4, epochs=4, batch_size=2)
     from lorameta.base_model.load import base_fingerprint
 
     found = train_task(Job("x", parts, str(base), None, base_fingerprint(base), str(base), settings, 1))
