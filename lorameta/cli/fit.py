@@ -70,12 +70,13 @@ def fit(
     examples = reading.rows(data, labelled=True)
     with waiting("loading the base model"):
         from lorameta.adapter import Adapter
-        from lorameta.base_model.load import load_base
+        from lorameta.base_model.load import load_base, pass_dtype
         from lorameta.training.fit import fit_readout
 
         start = None if adapter is None else Adapter.from_pretrained(adapter)
         name = base or (start.base_model if start is not None else "")
-        loaded = load_base(name, start.base_revision if start is not None and base is None else None)
+        revision = start.base_revision if start is not None and base is None else None
+        loaded = load_base(name, revision, pass_dtype())
     with counting("reading", len(examples), "rows") as progress, waiting("fitting"):
         fitted, report = fit_readout(
             start, examples, base=loaded, where=where, rank=rank, held_out=held_out, budget=budget, seed=seed,

@@ -84,16 +84,16 @@ class Auto:
         if not self.plan.gradient:
             self.report = {"chose": first.operator, "why": self.plan.why, "more": list(self.plan.more), "stages": []}
             return replace(first, auto=self.report)
-        from lorameta.base_model.load import load_base
+        from lorameta.base_model.load import load_base, pass_dtype, precision
 
         order = np.random.default_rng(self.seed).permutation(len(self.labelled))
         held = [self.labelled[i] for i in sorted(order[: self.plan.held_out])]
         seen = replace(found, examples=[self.labelled[i] for i in order[self.plan.held_out :]])
         progress.start(f"loading the base model (about {self.plan.seconds:.0f} s in all)")
-        self.base = load_base(found.bank.base_model, found.bank.base_revision)
+        self.base = load_base(found.bank.base_model, found.bank.base_revision, pass_dtype())
         self.report = {
             "why": self.plan.why, "more": list(self.plan.more), "held_out_rows": len(held),
-            "forecast_seconds": round(self.plan.seconds, 1), "stages": [],
+            "forecast_seconds": round(self.plan.seconds, 1), "precision": precision(self.base.model), "stages": [],
         }  # fmt: skip
         begin = time.perf_counter()
         best = self._best(found, [first, *self._stages(seen, progress)], held)
@@ -114,13 +114,13 @@ class Auto:
         """Fit the readout to labelled rows on top of an adapter, where it is asked for or the plan has room for it."""
         if self.readout is False or not self.plan.fit:
             return adapter
-        from lorameta.base_model.load import load_base
+        from lorameta.base_model.load import load_base, pass_dtype
         from lorameta.training.fit import fit_readout
 
         rows = draw(self.labelled, self.plan.fit, seed=self.seed, operator="fit")
         progress.start("fitting the readout", len(rows))
         begin = time.perf_counter()
-        base = self.base or load_base(adapter.base_model, adapter.base_revision)
+        base = self.base or load_base(adapter.base_model, adapter.base_revision, pass_dtype())
         fitted, found = fit_readout(adapter, rows, base=base, progress=progress)
         seconds = dict(adapter.report["seconds"]) | {"fit": round(time.perf_counter() - begin, 3)}
         report = fitted.report | {"seconds": seconds}

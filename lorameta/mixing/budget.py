@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 BUDGET = 60.0
 #: Operations per second of two AVX2 cores in such passes: 430 tokens/s through 135 million parameters.
 SPEED = 1.16e11
-#: Characters of a token, seconds to load a base per parameter, and to solve a readout.
-CHARACTERS, LOADING, SOLVING = 3.5, 3e-8, 6.0
+#: Characters of a token; seconds to import the libraries and open the bank, to load a base per parameter, and to solve
+#: a readout.
+CHARACTERS, STARTING, LOADING, SOLVING = 3.5, 5.0, 3e-8, 6.0
 #: Fewer labelled rows than this cannot be both looked at and held out.
 LEAST = 8
 #: Candidates and rows of `stack`, the best first; rows of the backward pass.
@@ -74,7 +75,7 @@ def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: fl
     if n < LEAST:
         return Stages(why=f"{few}, {LEAST} are needed to try adapters on", more=(f"{LEAST} labelled rows or more",))
     held, rest = min(32, n // 4), n - min(32, n // 4)
-    fixed = LOADING * parameters + 4 * held * row
+    fixed = STARTING + LOADING * parameters + 4 * held * row
     gradient = min(GRADIENT_ROWS, rest)
     left = budget - fixed - 4 * gradient * row
     if left < 0:

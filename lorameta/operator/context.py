@@ -71,12 +71,12 @@ class Context:
     @cached_property
     def base(self) -> Base:
         """The bank's base model in memory."""
-        from lorameta.base_model.load import load_base
+        from lorameta.base_model.load import load_base, pass_dtype
 
         if self.loaded is not None:
             return self.loaded
         bank = self.require_bank()
-        return load_base(bank.base_model, bank.base_revision)
+        return load_base(bank.base_model, bank.base_revision, pass_dtype())
 
     def require_bank(self) -> AdapterBank:
         """The bank; UsageError in a call on distances alone."""

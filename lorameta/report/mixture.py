@@ -111,6 +111,8 @@ def _auto(auto: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             rows = "rows held out of it"
         dropped = "" if stage.get("kept", True) else ", dropped"
         yield f"  {stage['name']}", f"{told} on {rows}{dropped}"
+    if "precision" in auto:
+        yield "  Passes", f"of the base model over the rows in {auto['precision']}"
     if auto["more"]:
         yield "  More", "; ".join(auto["more"])
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from lorameta.adapter import Adapter
 from lorameta.base_model.batch import EncodedExample
-from lorameta.base_model.load import Base, cast, load_base
+from lorameta.base_model.load import Base, cast, load_base, precision
 from lorameta.base_model.shape import Outline
 from lorameta.machine.memory import ITEMSIZE, TRAINED_BYTES
 from lorameta.machine.speed import LOGIT_BYTES
@@ -29,7 +29,7 @@ def load(
     import psutil
 
     if isinstance(base, Base):
-        return base, str(next(base.model.parameters()).dtype).removeprefix("torch."), "as it was given"
+        return base, precision(base.model), "as it was given"
     runtime = psutil.Process().memory_info().rss
     least = max(len(row.ids) for row in train)
     choice = memory_plan.choose(shape, settings, least, runtime, memory_plan.available(), bfloat16)

@@ -86,7 +86,7 @@ def test_the_losses_are_those_of_the_delivered_adapter(bank, tiny_rows):
     report, examples = adapter.report["auto"], load_examples(tiny_rows)
     order = np.random.default_rng(0).permutation(len(examples))
     held = [examples[i] for i in sorted(order[:3])]
-    loss = MixtureLoss(load_base(bank.base_model), [adapter], held)
+    loss = MixtureLoss(load_base(bank.base_model, dtype=report["precision"]), [adapter], held)
     stage = next(stage for stage in report["stages"] if stage["name"] == report["chose"])
     assert loss(np.ones(1)) == pytest.approx(stage["loss"], abs=1e-3)
     assert loss(np.zeros(1)) == pytest.approx(report["stages"][0]["loss"], abs=1e-3)

@@ -97,6 +97,16 @@ def test_the_last_block_is_only_touched_where_it_writes_to_the_stream_as_it_is(
     assert found.scale == pytest.approx(scale)
 
 
+def test_the_last_block_is_found_in_bfloat16_too(base: Base, rows: list[Example]) -> None:
+    """Rounding alone must not look like a norm behind the block."""
+    import copy
+
+    from lorameta.base_model.load import cast
+
+    model = cast(copy.deepcopy(base.model), "bfloat16")
+    assert find_readout(model, encode_example(base.tokenizer, rows[0])).down is not None
+
+
 def test_a_soft_cap_is_refused() -> None:
     from lorameta.base_model.batch import EncodedExample
 
