@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,7 @@ def measure(case: Case) -> dict[str, list[float]]:
 
 def candidates(case: Case, rows: Any) -> tuple[np.ndarray, np.ndarray]:
     """The bank, nearest first, and the slope of the loss towards each, as `auto` finds them."""
-    seen = compare(case.train, case.bank, "js")
-    seen.examples = list(rows)
+    seen = replace(compare(case.train, case.bank, "js"), examples=list(rows))
     choice = choose("gradient", options={"rows": 24, "candidates": len(case.bank)})
     context = context_of(seen, choice, Progress(), case.scorer)
     return context.candidates, scores(context, context.candidates)
