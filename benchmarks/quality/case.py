@@ -118,8 +118,14 @@ class Case:
         return made.scores or self.scores(made.adapter, made.prompts)
 
     def scores(self, adapter: Adapter | None, rows: Sequence[Example] | None = None) -> dict[str, float]:
-        """Scores of the base, or of an adapter on it."""
-        return self.scorer.score(self.test if rows is None else rows, adapter).as_dict()
+        """Scores of the base, or of an adapter on it: attached as hooks, which PEFT does in float32 and slower."""
+        from lorameta.operator.factors import Factors
+
+        rows = self.test if rows is None else rows
+        if adapter is None:
+            return self.scorer.score(rows).as_dict()
+        with Factors(self.scorer.model, [adapter]).attached(np.ones(1)):
+            return self.scorer.score(rows).as_dict()
 
     def losses(self, rows: Sequence[Example]) -> np.ndarray:
         """Loss of each adapter of the bank on some rows, in the order of ``bank.ids``."""

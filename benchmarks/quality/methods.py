@@ -6,6 +6,7 @@ runs it alone and keeps what was measured before.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from benchmarks.common import ROOT
 from benchmarks.quality.case import LABELLED, Case, Made, seed_of, sources_of
 from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
+from lorameta.bank import AdapterBank
 from lorameta.combiner import combine
 from lorameta.data import Example, join_prompt
 from lorameta.distance import DISTANCES
@@ -248,6 +250,28 @@ def generated(case: Case, labelled: int = 0, rows: int | None = None, **options:
     return Made(adapter, labelled=labelled, facts=facts)
 
 
+def neural(case: Case, distance: str) -> Made:
+    """The neural operator, fitted to the adapters that the case may use."""
+    from lorameta.distance import distance_matrix, distances
+    from lorameta.mixing.compare import summarise
+    from lorameta.operator.neural import fit_neural
+
+    places = [case.whole.ids.index(name) for name in case.bank.ids]
+    matrix = distance_matrix(case.bank.summaries, distance)
+    operator = fit_neural(matrix, products(case.whole)[np.ix_(places, places)])
+    weights = operator.weights(distances(summarise(case.train, case.bank, distance), case.bank.summaries, distance))
+    modules, _ = combine([case.bank[name] for name in case.bank.ids], weights)
+    return Made(Adapter(modules, case.bank.base_model))
+
+
+@functools.cache
+def products(bank: AdapterBank) -> np.ndarray:
+    """Inner products of all adapters, once a process."""
+    from lorameta.mixing.neural_fit import bank_gram
+
+    return bank_gram(bank)
+
+
 def generates(name: str, group: str, **options: Any) -> None:
     """Register a method that is a call of `generate_adapter`."""
     method(name, group)(partial(generated, **options))
@@ -263,7 +287,7 @@ for name in DISTANCES:
     generates(f"nearest {name}", "distances", operator="nearest", distance=name)
     generates(f"normalized {name}", "distances", operator="normalized", distance=name)
     generates(f"attentional {name}", "distances", operator="attentional", distance=name)
-    generates(f"neural {name}", "distances", operator="neural", distance=name)
+    method(f"neural {name}", "distances")(partial(neural, distance=name))
 generates("normalized js (factor)", "combiners", operator="normalized", combiner="factor")
 generates("normalized js (delta)", "combiners", operator="normalized", combiner="delta")
 for name, operator in OPERATORS.items():

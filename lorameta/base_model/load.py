@@ -89,7 +89,14 @@ def load_base(base: str | PathLike[str], revision: str | None = None, dtype: str
     model = load("AutoModelForCausalLM", base, revision, dtype="auto" if dtype is None else getattr(torch, dtype))
     if dtype is None:
         cast(model, "float32" if model.num_parameters() < LARGE else "bfloat16")
+    if (head := model.get_output_embeddings()) is not None:
+        head.register_forward_pre_hook(_contiguous)
     return Base(model.eval().requires_grad_(False), tokenizer, str(base), revision)
+
+
+def _contiguous(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Input of the head in one piece: of a slice, torch 2.13 multiplies with a copy of the weight for each row."""
+    return (inputs[0].contiguous(), *inputs[1:])
 
 
 def pass_dtype() -> str | None:
