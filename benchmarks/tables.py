@@ -5,26 +5,18 @@ python -m benchmarks.tables
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS, ROOT
+from benchmarks.choice_tables import by_block_table, labels_table, recipe_table, settings_table
+from benchmarks.common import RESULTS, ROOT, load, table
 from benchmarks.refine.report import PARTS
 from benchmarks.scale import report as scale_report
 
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
-#: Ways of using labelled rows: what the table calls them, and what stands around the number in the method's name.
-LABEL_WAYS = (
-    ("auto", "auto, ", ""),
-    ("readout fit without the bank", "fit without bank, ", ""),
-    ("LoRA by gradient descent, seconds of auto", "fine-tuned on ", ", seconds of auto"),
-    ("LoRA by gradient descent, three epochs", "fine-tuned on ", ", to its end"),
-)
-COUNTS = (4, 16, 64, 128, 256)
 PLACE = re.compile(r"(<!-- table ([a-z0-9-]+) -->\n).*?(<!-- /table \2 -->)", re.DOTALL)
 #: The study of the default bank, or that of the bank of 89 small adapters while there is no other.
 STUDIES = ("quality_smollm2", "quality")
@@ -54,15 +46,6 @@ SHORT = {
 GROUPS = ("ends", "prompts", "controls", "distances", "operators", "combiners")
 SINGLE = ("random adapter", "uniform (factor)", "attentional js (factor)", "neural js (factor)", "normalized cosine",
           "best single in hindsight", "sparse", "search js")  # fmt: skip
-
-
-def load(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
-    rule = "|---" + "|---:" * (len(head) - 1) + "|"
-    return [f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def study_name() -> str:
@@ -224,70 +207,6 @@ def transfer_table() -> list[str]:
         difference = f"{line['loss_difference']:+.2f} ± {line['standard_error']:.2f}"
         rows.append([name, f"{line['loss']:.2f}", difference, f"{line['exact_match']:.3f}"])
     head = [f"weights without labels, {found['tasks']} tasks", "loss", "against normalized js, T = 1", "exact match"]
-    return table(head, rows)
-
-
-def labels_table() -> list[str]:
-    """Exact match, loss and CPU seconds along the number of labelled rows, by way of using them."""
-    if not (RESULTS / "labels_smollm2.json").is_file():
-        return ["Not measured."]
-    found = load("labels_smollm2")
-    lines = found["settings"]["loo"]
-    rows = []
-    for name, start, end in LABEL_WAYS:
-        cells = []
-        for count in COUNTS:
-            line = lines.get(f"{start}{count} rows{end}")
-            cells.append("" if line is None else
-                         f"{line['exact_match']:.2f} / {line['loss']:.2f} ({line['cpu_seconds']:.0f} s)")  # fmt: skip
-        rows.append([name, *cells])
-    head = [f"{found['tasks']} tasks: exact match / loss (CPU seconds)", *(f"{count} labels" for count in COUNTS)]
-    return table(head, rows)
-
-
-def settings_table() -> list[str]:
-    """What one half of the tasks would choose, on the other half beside the defaults."""
-    if not (RESULTS / "settings.json").is_file():
-        return ["Not measured."]
-    rows = []
-    for kind, by_half in load("settings")["halves"].items():
-        for half, line in by_half.items():
-            there, default, apart = line["there"], line["default_there"], line["against_default"]
-            rows.append([f"{kind}, {half} half", line["chosen"].partition(", ")[2],
-                         *(f"{one['loss']:.3f} / {one['exact_match']:.3f}" for one in (there, default)),
-                         f"{apart['loss']:+.3f} ± {apart['loss_error']:.3f}"])  # fmt: skip
-    head = ["operator, tasks that chose", "chosen", "loss / exact match on the other half", "of the default there"]
-    return table([*head, "difference in loss"], rows)
-
-
-def by_block_table() -> list[str]:
-    """Weights for each adapter, for thirds of its blocks, and a second round."""
-    if not (RESULTS / "settings.json").is_file():
-        return ["Not measured."]
-    found, rows = load("settings")["by_block"], []
-    for name, line in found.items():
-        if "loss_error" not in line:
-            apart = found.get(f"{name} against one round")
-            said = f"{apart['loss']:+.3f} ± {apart['loss_error']:.3f}" if apart else ""
-            rows.append([name, f"{line['loss']:.3f}", f"{line['exact_match']:.3f}", said])
-    return table(["rows held out", "loss", "exact match", "difference in loss"], rows)
-
-
-def recipe_table() -> list[str]:
-    """Recipes for the adapters of a bank by what they pass on: the table of the bank's README."""
-    if not (RESULTS / "recipe_smollm2.json").is_file():
-        return ["Not measured."]
-    found = load("recipe_smollm2")
-    rows = []
-    for name, line in found["candidates"].items():
-        means, gap = line["means"], line["gap"]
-        cells = [f"{means[way]['exact_match']:.2f} / {means[way]['loss']:.2f}" for way in ("own", "js", "trial")]
-        cells += [f"{gap[way]['exact_match']:.0%} / {gap[way]['loss']:.0%}" for way in ("js", "trial")]
-        rows.append([f"`{name}`: {line['why']}", f"{line['numbers'] / 1e6:.2f}", *cells, f"{line['linearity']:.2f}",
-                     f"{line['cosine']['median']:.3f}"])  # fmt: skip
-    head = [f"{len(found['tasks'])} tasks, {found['rows']['validation']} validation rows: exact match / loss",
-            "million numbers", "own adapter", "normalized js", "trial", "gap closed, normalized js", "gap closed, trial",
-            "linearity index", "median cosine"]  # fmt: skip
     return table(head, rows)
 
 

@@ -1,0 +1,78 @@
+"""Tables of what was chosen, and of how much labelled rows are worth; `benchmarks.tables` writes them."""
+
+from __future__ import annotations
+
+from benchmarks.common import RESULTS, load, table
+
+#: Ways of using labelled rows: what the table calls them, and what stands around the number in the method's name.
+LABEL_WAYS = (
+    ("auto", "auto, ", ""),
+    ("readout fit without the bank", "fit without bank, ", ""),
+    ("LoRA by gradient descent, seconds of auto", "fine-tuned on ", ", seconds of auto"),
+    ("LoRA by gradient descent, three epochs", "fine-tuned on ", ", to its end"),
+)
+COUNTS = (4, 16, 64, 128, 256)
+
+
+def labels_table() -> list[str]:
+    """Exact match, loss and CPU seconds along the number of labelled rows, by way of using them."""
+    if not (RESULTS / "labels_smollm2.json").is_file():
+        return ["Not measured."]
+    found = load("labels_smollm2")
+    lines = found["settings"]["loo"]
+    rows = []
+    for name, start, end in LABEL_WAYS:
+        cells = []
+        for count in COUNTS:
+            line = lines.get(f"{start}{count} rows{end}")
+            cells.append("" if line is None else
+                         f"{line['exact_match']:.2f} / {line['loss']:.2f} ({line['cpu_seconds']:.0f} s)")  # fmt: skip
+        rows.append([name, *cells])
+    head = [f"{found['tasks']} tasks: exact match / loss (CPU seconds)", *(f"{count} labels" for count in COUNTS)]
+    return table(head, rows)
+
+
+def settings_table() -> list[str]:
+    """What one half of the tasks would choose, on the other half beside the defaults."""
+    if not (RESULTS / "settings.json").is_file():
+        return ["Not measured."]
+    rows = []
+    for kind, by_half in load("settings")["halves"].items():
+        for half, line in by_half.items():
+            there, default, apart = line["there"], line["default_there"], line["against_default"]
+            rows.append([f"{kind}, {half} half", line["chosen"].partition(", ")[2],
+                         *(f"{one['loss']:.3f} / {one['exact_match']:.3f}" for one in (there, default)),
+                         f"{apart['loss']:+.3f} ± {apart['loss_error']:.3f}"])  # fmt: skip
+    head = ["operator, tasks that chose", "chosen", "loss / exact match on the other half", "of the default there"]
+    return table([*head, "difference in loss"], rows)
+
+
+def by_block_table() -> list[str]:
+    """Weights for each adapter, for thirds of its blocks, and a second round."""
+    if not (RESULTS / "settings.json").is_file():
+        return ["Not measured."]
+    found, rows = load("settings")["by_block"], []
+    for name, line in found.items():
+        if "loss_error" not in line:
+            apart = found.get(f"{name} against one round")
+            said = f"{apart['loss']:+.3f} ± {apart['loss_error']:.3f}" if apart else ""
+            rows.append([name, f"{line['loss']:.3f}", f"{line['exact_match']:.3f}", said])
+    return table(["rows held out", "loss", "exact match", "difference in loss"], rows)
+
+
+def recipe_table() -> list[str]:
+    """Recipes for the adapters of a bank by what they pass on: the table of the bank's README."""
+    if not (RESULTS / "recipe_smollm2.json").is_file():
+        return ["Not measured."]
+    found = load("recipe_smollm2")
+    rows = []
+    for name, line in found["candidates"].items():
+        means, gap = line["means"], line["gap"]
+        cells = [f"{means[way]['exact_match']:.2f} / {means[way]['loss']:.2f}" for way in ("own", "js", "trial")]
+        cells += [f"{gap[way]['exact_match']:.0%} / {gap[way]['loss']:.0%}" for way in ("js", "trial")]
+        rows.append([f"`{name}`: {line['why']}", f"{line['numbers'] / 1e6:.2f}", *cells, f"{line['linearity']:.2f}",
+                     f"{line['cosine']['median']:.3f}"])  # fmt: skip
+    head = [f"{len(found['tasks'])} tasks, {found['rows']['validation']} validation rows: exact match / loss",
+            "million numbers", "own adapter", "normalized js", "trial", "gap closed, normalized js",
+            "gap closed, trial", "linearity index", "median cosine"]  # fmt: skip
+    return table(head, rows)
