@@ -126,7 +126,8 @@ class Scorer:
         self._peft: Any = None
         self.positions = positions_of(self.model.config)
         self.end_tokens = end_tokens(self.model, tokenizer)
-        self._end_texts = [text for text in tokenizer.convert_ids_to_tokens(self.end_tokens) if text and text.strip()]
+        ends = tokenizer.convert_ids_to_tokens([*self.end_tokens, tokenizer.pad_token_id])  # decoded rows have both
+        self._end_texts = [text for text in ends if text and text.strip()]
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
         tokens = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
@@ -179,7 +180,7 @@ class Scorer:
             return self._generate(model, [Example(prompt, ()) for prompt in prompts], None)
 
     def _references(self, example: Example) -> tuple[str, ...]:
-        """Return the answers without the end tokens that rows made for training may carry: no model writes them out."""
+        """Return the answers without the end and padding tokens that rows may carry: no model writes them out."""
         found = []
         for output in example.outputs:
             text = output.strip()

@@ -1,7 +1,7 @@
 """Files as people bring them, from public bug reports: a table of each kind, and where the other kinds are tested.
 
 Each row of `FILES` is a file or folder, how it is read, and what becomes of it. The first rows of a kind are the cases
-that were reported; the others are more of the same kind that were thought of.
+that were reported; the others are more of the same kind that were thought of, as are those of `tests/test_more_cases.py`.
 """
 
 from __future__ import annotations

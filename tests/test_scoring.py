@@ -20,7 +20,20 @@ from lorameta.evaluate import Scorer  # noqa: E402
 from lorameta.text_scores import Words, text_scores  # noqa: E402
 
 PROMPTS = ["Desk:", "Desk: ", "Desk:\n", "Desk:\n\n", "Desk:  ", "Desk", "Desk.\t", "ä:", "ä: "]
-ANSWERS = ["red", "a blue cup", "7", "ü", "(x)"]
+PROMPTS += [
+    "Desk:\u00a0",
+    "Desk:\u3000",
+    "Desk:\r\n",
+    "Desk:\u200b",
+    "Desk (",
+    '"',
+    "1 + 1 = ",
+    "日本語:",
+    "👍 ",
+    "- ",
+    "</s>",
+]
+ANSWERS = ["red", "a blue cup", "7", "ü", "(x)", "-1", ".", "日本", "👍", "'s", '"q"', "<b>", "a\n\n```\nb\n```"]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +82,7 @@ def test_end_tokens_in_references_are_no_part_of_them(scorer):
     answers = scorer.generate([row.input for row in rows])
     end = scorer.tokenizer.eos_token
     marked = [
-        Example(row.input, (f"{answer}{end}", f"{answer} {end}{end}\n"))
+        Example(row.input, (f"{answer}{end}", f"{answer} {end}{end}\n", f"{answer}{end}{scorer.tokenizer.pad_token}"))
         for row, answer in zip(rows, answers, strict=True)
     ]
     plain = [Example(row.input, (answer,)) for row, answer in zip(rows, answers, strict=True)]

@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import Any
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_WRAPPERS = {
+    "_orig_mod.": "torch.compile",
+    "_fsdp_wrapped_module.": "FSDP",
+    "_checkpoint_wrapped_module.": "activation checkpointing",
+    "module.base_model.": "DistributedDataParallel",
+}
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,12})")
 
 
@@ -33,9 +39,34 @@ def described(directory: Path) -> str | None:
         best = max(steps, key=lambda match: int(match[1]))[0] if steps else below[0]
         what = "the output of a training: its adapters are in" if steps else "no adapter itself, but holds some in"
         return f"it is {what} {', '.join(below[:6])}; name the one that is meant, as {directory / best}"
+    if "pytorch_lora_weights.safetensors" in names:
+        return "it is an adapter of diffusers, for a model of images; only adapters of language models can be mixed"
+    if WEIGHTS not in names and (gguf := sorted(name for name in names if name.endswith(".gguf"))):
+        return f"{gguf[0]} is llama.cpp's form of an adapter or model: name the PEFT directory that it was made from"
     if CONFIG not in names and {"model.safetensors", "model.safetensors.index.json"} & names:
         return "it holds a whole model, not an adapter: a model that was merged or fully trained cannot be taken apart"
     return None
+
+
+def of_images(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Return what is said of a file of kohya's scripts; None if it is none."""
+    if not any(".lora_down." in key for key in shapes):
+        return None
+    return (
+        "holds lora_down and lora_up, as kohya's scripts save them for models of images; only adapters of language "
+        "models can be mixed"
+    )
+
+
+def wrapped(key: str) -> str | None:
+    """Return what is said of a name with a part that a wrapper of the model put into it; None if there is none."""
+    part = next((part for part in _WRAPPERS if part in key), None)
+    if part is None:
+        return None
+    return (
+        f"has {part} in its name, which {_WRAPPERS[part]} puts there, so PEFT would ignore it: save the adapter of the "
+        "model that was wrapped, or take that part out of the names"
+    )
 
 
 def mlx() -> str:

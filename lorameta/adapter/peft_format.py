@@ -86,7 +86,7 @@ def missing_weights(directory: Path) -> str:
         names = []
     except OSError as error:
         return f"cannot be read: {reason(error)}"
-    if pickles := [name for name in names if name.endswith((".bin", ".pt", ".pth"))]:
+    if pickles := [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pth.lora", ".ckpt"))]:
         return (
             f"is missing and {pickles[0]} is a pickle, which can run code when it is loaded and is never read; "
             "load it with PEFT where you trust it and save it again with save_pretrained(..., safe_serialization=True)"
@@ -136,28 +136,35 @@ def match_halves(
     dict of str to Halves
         By module, sorted; only those that are sound.
     """
-    if (husk := foreign.husk(shapes)) is not None:
-        problems.append(husk)
+    if (other := foreign.husk(shapes) or foreign.of_images(shapes)) is not None:
+        problems.append(other)
         return {}
     halves: dict[str, dict[str, str]] = {}
+    strange: dict[str, list[str]] = {}
     for key in shapes:
         match = _KEY.fullmatch(key.removeprefix(PREFIX))
         if match is None:
             kind = next((kind for part, kind in _FOREIGN_KEYS.items() if part in key), "no lora_A or lora_B of a layer")
             whole = foreign.whole_module(key)
-            problems.append(f"{key} is {whole or f'{kind}; only plain LoRA of linear layers can be mixed'}")
+            what = f"is {whole or f'{kind}; only plain LoRA of linear layers can be mixed'}"
+            strange.setdefault(what, []).append(key)
+        elif (wrapper := foreign.wrapped(key)) is not None:
+            strange.setdefault(wrapper, []).append(key)
         elif not key.startswith(PREFIX):
-            problems.append(f"{key} does not start with {PREFIX!r}, so PEFT would ignore it; rename the tensors")
+            what = f"does not start with {PREFIX!r}, so PEFT would ignore it; rename the tensors"
+            strange.setdefault(what, []).append(key)
         elif match["half"] in halves.setdefault(match["module"], {}):
             problems.append(f"{key} is there twice, under two adapter names; keep one")
         else:
             halves[match["module"]][match["half"]] = key
+    for what, keys in strange.items():
+        problems.append(f"{keys[0]} {what}" + f" (and {len(keys) - 1} more)" * (len(keys) > 1))
     try:
         modules = _checked(halves, shapes, settings, problems)
     except TooLong as error:
         problems.append(f"cannot be matched with {CONFIG}: {error}")
         return {}
-    if not halves:
+    if not (halves or strange):
         problems.append("holds no lora_A and lora_B at all; get the adapter again")
     return modules
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lorameta.data.columns import CONTEXT_LIKE, OUTPUT_LIKE, OUTPUTS, ROW_HINT, Columns
+from lorameta.data import answers
+from lorameta.data.columns import ROW_HINT, Columns, looks_like_answers, looks_like_context
 from lorameta.data.example import Example, fingerprint, join_prompt
 from lorameta.data.files import read_file
 from lorameta.data.hub import HubDataset, hub_name
@@ -174,7 +175,7 @@ def read_examples(
     problems.raise_if_any()
     if not examples:
         raise DataError(f"{name} holds no rows: at least one is needed (a table has rows below its header). {ROW_HINT}")
-    examples = _integers(examples, reader, notes)
+    examples = answers.integers(examples, reader.counts, notes)
     report = replace(report_of(name, examples, reader, [str(path) for path in files if len(files) > 1], notes), hub=hub)
     few = _few(name, examples) if reader.seen else ()  # Examples were read, and warned of, before
     for message in (*_doubts(report, reader, problems), *few):
@@ -224,16 +225,6 @@ def _file_rows(
         yield from read_file(path, encoding, problems, **how)
 
 
-def _integers(examples: list[Example], reader: RowReader, notes: list[str]) -> list[Example]:
-    """Write 1.0 as 1 where all answers are such and some are missing: a column of integers cannot hold none."""
-    column, counts = next(iter(reader.counts.items()), ("", None))
-    if counts is None or len(reader.counts) > 1 or counts.other or not (counts.whole and counts.absent):
-        return examples
-    notes.append(f"`{column}` holds integers that its {counts.absent} missing values had turned into {counts.whole} "
-                 "numbers as 1.0; they are read as 1")  # fmt: skip
-    return [replace(row, outputs=(row.outputs[0].removesuffix(".0"),)) if row.outputs else row for row in examples]
-
-
 def report_of(
     name: str, examples: Sequence[Example], reader: RowReader, files: Sequence[str] = (), notes: Sequence[str] = ()
 ) -> ReadReport:
@@ -256,20 +247,25 @@ def report_of(
 
 def _doubts(report: ReadReport, reader: RowReader, problems: Problems) -> Iterator[str]:
     """Yield what may not have been meant: columns that look like answers or context and are not used, changed text."""
-    left = [name for name in report.left_out if name in reader.suspects and name not in reader.columns.ignore]
-    answers = [name for name in left if name in OUTPUTS or name in OUTPUT_LIKE]
-    if answers and not report.labelled:
-        yield (
-            f"no row of {report.source} has an answer, but the column {answers[0]!r} looks like answers and is not "
-            f"used: --output-column {answers[0]} uses it"
-        )
-    for name in left:
-        if name in CONTEXT_LIKE:
+    idle = [name for name in report.left_out if name not in reader.columns.ignore and name not in reader.counts]
+    left = [name for name in idle if name in reader.suspects]
+    if not report.labelled:
+        likely = [name for name in left if looks_like_answers(name)]
+        likely += [name for name in idle[:100] if not likely and looks_like_answers(name, nearly=True)]
+        for name in likely[:1]:
+            yield (
+                f"no row of {report.source} has an answer, but the column {name!r} looks like answers and is not "
+                f"used: --output-column {name} uses it"
+            )
+    for name in idle:
+        if name in reader.spare or (name in reader.suspects and looks_like_context(name)):
             yield (
                 f"the column {name!r} of {report.source} looks like a part of the prompt and is not used: "
                 f"--context-column {name} uses it, --ignore-column {name} says that it is not meant"
             )
-    for note in report.notes:
+    for key in reader.unspoken:
+        yield f"{report.source}: `{key}` beside what is said in a turn is left out"
+    for note in (*report.notes, *answers.doubts(reader.counts, 0 if "label" in reader.columns.ignore else reader.bad)):
         yield f"{report.source}: {note}"
     for message, places in problems.doubts.items():
         also = f" (also at {', '.join(places[1:])})" if places[1:] else ""

@@ -209,9 +209,9 @@ def _format(path: Path, source: BinaryIO, codec: str) -> str:
     if not text and len(head) < _HEAD:
         raise DataError(f"{path} is empty: there is not one row in it.")
     kind = format_of(path.name)
-    if kind in ("csv", "tsv", "parquet"):
-        return kind
     line, _, rest = text.partition("\n")
+    if kind == "parquet" or (kind in ("csv", "tsv") and not line.startswith(('{"', '[{"'))):
+        return kind
     try:
         first: Any = json.loads(line)
     except (ValueError, RecursionError):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from lorameta.data.answers import AnswerCounts, is_bad_answer
 from lorameta.data.columns import (
     CHATS,
     INPUT_LIKE,
@@ -16,6 +16,7 @@ from lorameta.data.columns import (
     ColumnRoles,
     Columns,
     roles_of,
+    spare_prompts,
 )
 from lorameta.data.example import Example, Turn
 from lorameta.data.turns import (
@@ -26,19 +27,14 @@ from lorameta.data.turns import (
     preferred,
     spoken,
     turns_of,
+    unspoken,
 )
 from lorameta.data.values import DuplicatedKeys, RowError, absence, blank, block_of, kind, missing, plain, text_of
 
 __all__ = ["ROW_HINT", "Columns", "RowError", "RowReader", "instruction_prompt"]
 
-
-@dataclass
-class _Counts:
-    """What the answers of one column look like, to tell integers that a missing value turned into floats."""
-
-    absent: int = 0
-    whole: int = 0  # answers as 1.0
-    other: int = 0
+#: Rows in which prompts are looked for that were not taken.
+LOOKS = 20
 
 
 class RowReader:
@@ -59,6 +55,12 @@ class RowReader:
         All columns, in the order in which they were met.
     nul : int
         Rows from which NUL characters were removed.
+    bad : int
+        Rows that say that their answer is a bad one.
+    unspoken : dict of str to None
+        What turns hold beside their content and is left out.
+    spare : set of str
+        Columns that may be prompts, of which other ones were taken, in one of the first rows.
     """
 
     def __init__(self, columns: Columns | None = None, require_output: bool = True) -> None:
@@ -68,8 +70,11 @@ class RowReader:
         self.answer: dict[str, int] = {}
         self.seen: dict[str, None] = {}
         self.suspects: set[str] = set()
-        self.nul = 0
-        self.counts: dict[str, _Counts] = {}
+        self.nul = self.bad = 0
+        self.unspoken: dict[str, None] = {}
+        self.spare: set[str] = set()
+        self.looked = 0
+        self.counts: dict[str, AnswerCounts] = {}
         self.schema: tuple[str, ...] | None = None
         self._roles: dict[tuple[Any, ...], ColumnRoles] = {}
 
@@ -115,6 +120,9 @@ class RowReader:
                 self.suspects.add(name)
         used: list[str] = []
         example, column = self._parts(row, roles, used)
+        if roles.spare and self.looked < LOOKS:
+            self.looked += 1
+            self.spare.update(spare_prompts(row, roles.spare, {*used, column}, example))
         if "\0" in example.input or any("\0" in answer for answer in example.outputs):
             self.nul += 1
             example = Example(
@@ -127,7 +135,10 @@ class RowReader:
         for name in used:
             self.prompt[name] = self.prompt.get(name, 0) + 1
         if column is not None:
-            self._count(column, example.outputs)
+            self.counts.setdefault(column, AnswerCounts()).add(example.outputs)
+            if example.outputs:
+                self.answer[column] = self.answer.get(column, 0) + 1
+                self.bad += is_bad_answer(row, column)
         return example
 
     def _roles_of(self, keys: tuple[Any, ...]) -> ColumnRoles:
@@ -140,19 +151,6 @@ class RowReader:
                 if len(self.seen) < 10_000:
                     self.seen[str(name)] = None
         return roles
-
-    def _count(self, column: str, answers: tuple[str, ...]) -> None:
-        counts = self.counts.get(column)
-        if counts is None:
-            counts = self.counts[column] = _Counts()
-        if not answers:
-            counts.absent += 1
-            return
-        self.answer[column] = self.answer.get(column, 0) + 1
-        if len(answers) == 1 and answers[0].endswith(".0") and answers[0][:-2].lstrip("-").isdecimal():
-            counts.whole += 1
-        else:
-            counts.other += 1
 
     def _parts(self, row: Mapping[str, Any], roles: ColumnRoles, used: list[str]) -> tuple[Example, str | None]:
         """Return prompt and answers, and the column of the answers; `used` gets the columns of the prompt."""
@@ -253,6 +251,7 @@ class RowReader:
         turns = turns_of(value, name) if is_chat else [("User", text_of(value, name))]
         answers: tuple[str, ...] | None = None
         reply = plain(row[column]) if column is not None else None
+        self.unspoken.update(dict.fromkeys([*unspoken(value), *unspoken(reply)]))
         if column is not None and are_turns(reply):
             said = turns_of(reply, column)
             begun = [turn for turn in said if turn[0] != "System"][:1]

@@ -7,6 +7,8 @@ from typing import Any
 
 from lorameta.data.example import Example, Turn
 from lorameta.data.values import DuplicatedKeys, RowError, blank, json_text, kind, names, plain, text_of
+from lorameta.files.json_text import JsonError
+from lorameta.files.json_text import decode as json_text_of
 
 _ROLES = {
     "system": "System",
@@ -25,6 +27,9 @@ _ROLES = {
     "ipython": "Tool",
     "observation": "Tool",
 }
+#: Keys of turns whose text is no part of what was said, and is left out.
+_ASIDE = ("reasoning_content", "reasoning", "thinking", "audio", "images", "refusal")
+_AS_TEXT = "pandas writes a list into a CSV as Python does; write frame.to_json(path, orient='records', lines=True)."
 _KNOWN = "system, developer, user, assistant or tool (in ShareGPT human, gpt, function_call or observation)"
 
 
@@ -55,13 +60,26 @@ def are_turns(value: object) -> bool:
 
 
 def turns_of(value: object, name: str) -> list[Turn]:
-    """Read a list of ``{role, content}`` or ``{from, value}``; RowError names the turn that is wrong."""
+    """Read a list of ``{role, content}`` or ``{from, value}``, also as JSON; RowError names the turn that is wrong."""
+    if isinstance(value, str) and value.lstrip().startswith(("[{", "[ {", "[\n")):  # from a field of a table
+        try:
+            value = json_text_of(value)
+        except JsonError as error:
+            raise RowError(f"`{name}` is text that begins like a list and {error}", _AS_TEXT) from None
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, (list, tuple)) or not value:
         what = "an empty list" if isinstance(value, (list, tuple)) else kind(value)
         raise RowError(f"`{name}` is {what}; a list of {{role, content}} is needed")
     return [_turn(plain(turn), f"{name}[{index}]") for index, turn in enumerate(value)]
+
+
+def unspoken(value: object) -> list[str]:
+    """Return the keys of turns that hold something beside their content, which is left out."""
+    if not isinstance(value, (list, tuple)):
+        return []
+    turns = [turn for turn in map(plain, value) if isinstance(turn, Mapping)]
+    return [key for key in _ASIDE if any(key in turn and not blank(turn[key]) for turn in turns)]
 
 
 def _turn(turn: object, where: str) -> Turn:

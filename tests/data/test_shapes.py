@@ -185,7 +185,8 @@ class TestWarnings:
         if name == "context-column":
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                load_examples([row, row | {"question": "z", "messages": [U, U, A]}], ignore_columns=[column])
+                other = {"question": "z"} if "question" in row else {"messages": [U, U, A]}
+                load_examples([row, row | other], ignore_columns=[column])
 
     @pytest.mark.filterwarnings("error")
     def test_empty_columns_and_second_answers_are_no_reason(self):
