@@ -198,5 +198,10 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 def fail(error: Exception) -> int:
     """Print an error without its traceback and return the exit code."""
+    if isinstance(error, OSError) and not isinstance(error, LorametaError):
+        from lorameta.files.links import reason
+
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        error = LorametaError(f"{place}{reason(error)}")
     typer.echo(told(error), err=True)
     return error.exit_code if isinstance(error, LorametaError) else 1

@@ -29,7 +29,7 @@ def survives(n: int, action: Callable[[], object], root: Path, *, half: bool = F
     child = os.fork()
     if child == 0:
         try:
-            (halve_writes if half else _fill if full else count_changes)(n, root.resolve())
+            (halve_writes if half else fill if full else count_changes)(n, root.resolve())
             action()
             os._exit(0)
         except BaseException as error:
@@ -43,7 +43,7 @@ def survives(n: int, action: Callable[[], object], root: Path, *, half: bool = F
     return code == 0
 
 
-def _fill(n: int, root: Path) -> None:
+def fill(n: int, root: Path) -> None:
     def stop() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lorameta.errors import LorametaError, MissingExtraError, first_line
+from lorameta.files.links import reason
 
 #: How often a request is made, and seconds to wait at most before one: longer than any window of the Hub's limits.
 TRIES, LONGEST_WAIT = 6, 330.0
@@ -112,6 +113,8 @@ class Client:
         ------
         Trouble
             It did not succeed.
+        LorametaError
+            What was sent could not be stored here.
         """
         for done in range(1, tries + 1):
             self._wait(what, self._not_before - time.monotonic())
@@ -119,6 +122,9 @@ class Client:
                 return call()
             except Exception as error:
                 trouble = error if isinstance(error, Trouble) else classify(what, error)
+                if trouble is None and isinstance(error, OSError):  # of this machine: a full disk, no permission
+                    place = f" ({os.fsdecode(error.filename)})" if error.filename else ""
+                    raise LorametaError(f"{what} could not be stored{place}: {reason(error)}") from error
                 if trouble is None:
                     raise
                 asked = trouble.wait or 0.0
