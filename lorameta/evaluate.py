@@ -13,15 +13,14 @@ from typing import Any
 
 from lorameta.adapter import Adapter
 from lorameta.base_model.batch import (
-    answer_losses,
-    by_length,
-    collate,
+    EncodedExample,
     encode_prompts,
     encode_rows,
     end_tokens,
     positions_of,
     warn_of_cut,
 )
+from lorameta.base_model.greedy import Decoding, answer, drafts
 from lorameta.data import Example
 from lorameta.errors import LorametaWarning, UsageError
 from lorameta.intervals import bootstrap, wilson
@@ -126,6 +125,7 @@ class Scorer:
         self._peft: Any = None
         self.positions = positions_of(self.model.config)
         self.end_tokens = end_tokens(self.model, tokenizer)
+        self.drafts = drafts(self.model)
         ends = tokenizer.convert_ids_to_tokens([*self.end_tokens, tokenizer.pad_token_id])  # decoded rows have both
         self._end_texts = [text for text in ends if text and text.strip()]
         self.batch_size = batch_size
@@ -164,8 +164,7 @@ class Scorer:
         examples = [Example(example.input, self._references(example)) for example in examples]
         self._warn_of_long(examples)
         with torch.inference_mode(), Attached(self, adapter) as model:
-            predictions = self._generate(model, examples, progress)
-            losses, tokens = self._losses(model, examples)
+            predictions, losses, tokens = self._answer(model, examples, progress)
         found = text_scores(predictions, [example.outputs for example in examples])
         count = len(examples)
         loss = sum(losses) / sum(tokens) if sum(tokens) else math.nan
@@ -177,7 +176,7 @@ class Scorer:
         import torch
 
         with torch.inference_mode(), Attached(self, adapter) as model:
-            return self._generate(model, [Example(prompt, ()) for prompt in prompts], None)
+            return self._answer(model, [Example(prompt, ()) for prompt in prompts])[0]
 
     def _references(self, example: Example) -> tuple[str, ...]:
         """Return the answers without the end and padding tokens that rows may carry: no model writes them out."""
@@ -202,54 +201,39 @@ class Scorer:
             )
             warnings.warn(message, LorametaWarning, stacklevel=3)
 
-    def _generate(self, model: Any, examples: Sequence[Example], progress: Callable[[int], object] | None) -> list[str]:
-        import torch
-        from transformers import StoppingCriteriaList
-
+    def _answer(
+        self, model: Any, examples: Sequence[Example], progress: Callable[[int], object] | None = None
+    ) -> tuple[list[str], list[float], list[float]]:
+        """Answers; and the sum of the losses of a row's answer tokens, and their number, 0 where no row has one."""
+        limit, most, count = self.positions, self.max_new_tokens, len(examples)
         one_line = not any("\n" in output.strip() for example in examples for output in example.outputs)
-        longest = None if self.positions is None else max(self.positions - self.max_new_tokens, self.positions // 2)
-        ids, cut = encode_prompts(self.tokenizer, [example.input for example in examples], longest)
-        warn_of_cut(cut, len(ids), longest, f"scoring (beside answers of {self.max_new_tokens})")
-        predictions = [""] * len(examples)
-        breaks = torch.tensor(self._line_breaks)
-
-        def ends_line(input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
-            return torch.isin(input_ids[:, -1], breaks)
-
-        for batch in by_length([len(row) for row in ids], self.batch_size):
-            inputs = self.tokenizer.pad(
-                {"input_ids": [ids[i] for i in batch]}, padding_side="left", return_tensors="pt"
-            )
-            width = inputs["input_ids"].shape[1]
-            output = model.generate(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                max_new_tokens=min(self.max_new_tokens, (self.positions or 1 << 40) - width),
-                do_sample=False,
-                eos_token_id=self.end_tokens,
-                pad_token_id=self.tokenizer.pad_token_id,
-                stopping_criteria=StoppingCriteriaList([ends_line] if one_line else []),
-            )
-            texts = self.tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
-            for index, text in zip(batch, texts, strict=True):
-                text = text.strip()
-                predictions[index] = text.split("\n", 1)[0].strip() if one_line else text
-            if progress is not None:
-                progress(len(batch))
-        return predictions
-
-    def _losses(self, model: Any, examples: Sequence[Example]) -> tuple[list[float], list[float]]:
-        """Sum of the losses of a row's answer tokens, and their number, row by row."""
-        encoded, cut = encode_rows(self.tokenizer, examples, self.positions)
-        warn_of_cut(cut, len(encoded), self.positions, "scoring")
-        sums, tokens = [0.0] * len(encoded), [0.0] * len(encoded)
-        for batch in by_length([len(example.ids) for example in encoded], self.batch_size):
-            ids, attention, answers = collate([encoded[i] for i in batch], self.tokenizer.pad_token_id)
-            counts = answers[:, 1:].sum(1).tolist()
-            losses = answer_losses(model, ids, attention, answers).split(counts)
-            for index, count, row in zip(batch, counts, losses, strict=True):
-                sums[index], tokens[index] = row.double().sum().item(), float(count)
-        return sums, tokens
+        longest = None if limit is None else max(limit - most, limit // 2)
+        prompts, cut = encode_prompts(self.tokenizer, [example.input for example in examples], longest)
+        warn_of_cut(cut, count, longest, f"scoring (beside answers of {most})")
+        if labelled := any(example.outputs for example in examples):
+            rows, cut = encode_rows(self.tokenizer, examples, limit)
+            warn_of_cut(cut, count, limit, "scoring")
+        else:  # nothing is expected but that the answer ends
+            rows = [EncodedExample([*prompt, self.tokenizer.eos_token_id], len(prompt)) for prompt in prompts]
+        decoding = Decoding(
+            self.end_tokens, self._line_breaks if one_line else [], most, limit, self.tokenizer.pad_token_id,
+            self.batch_size,
+        )  # fmt: skip
+        texts, sums, tokens = [""] * count, [0.0] * count, [0.0] * count
+        for batch, answers, losses in answer(
+            model, self.tokenizer, rows, prompts, decoding, drafted=self.drafts, losses=labelled
+        ):
+            if answers is not None:
+                decoded = self.tokenizer.batch_decode(answers, skip_special_tokens=True)
+                for index, text in zip(batch, decoded, strict=True):
+                    text = text.strip()
+                    texts[index] = text.split("\n", 1)[0].strip() if one_line else text
+                if progress is not None:
+                    progress(len(batch))
+            if losses is not None and labelled:
+                for index, row in zip(batch, losses, strict=True):
+                    sums[index], tokens[index] = row.double().sum().item(), float(len(row))
+        return texts, sums, tokens
 
 
 class Attached:

@@ -86,6 +86,47 @@ def test_an_adapter_changes_the_loss_as_its_dense_update_does(scorer, base):
     assert scorer.score(ROWS).as_dict(predictions=True) == before.as_dict(predictions=True)  # the base is as it was
 
 
+def assert_same(found, expected):
+    assert found.predictions == expected.predictions
+    assert found.by_row["tokens"] == expected.by_row["tokens"]
+    np.testing.assert_allclose(found.by_row["loss"], expected.by_row["loss"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [0.0, 0.05])
+@pytest.mark.parametrize("most", [1, 6])
+def test_drafts_score_as_passes_of_their_own_do(base, monkeypatch, size, most):
+    """Rows with answers that the model gives, gives at first, and does not give; of several lines as well."""
+    scorer = Scorer(base, batch_size=3, max_new_tokens=most)
+    adapter = random_adapter(base, size)
+    said = scorer.generate([row.input for row in ROWS], adapter)
+    rows = [Example(row.input, (answer or "x",)) for row, answer in zip(ROWS, said, strict=True)]
+    rows += [Example(f"{rows[1].input} ", (rows[1].output[:3] + " no",)), Example(rows[2].input, ("two\nlines",))]
+    for examples in (rows[:-1], rows, rows[:1]):
+        assert scorer.drafts
+        found = scorer.score(examples, adapter)
+        with monkeypatch.context() as without:
+            without.setattr(scorer, "drafts", False)
+            assert_same(found, scorer.score(examples, adapter))
+
+
+@pytest.mark.slow
+def test_drafts_score_the_help_desk_as_passes_of_their_own_do(monkeypatch):
+    """The default bank's base, alone and with a mixture."""
+    from lorameta import generate_adapter, load_examples
+    from lorameta.examples import path
+
+    bank, rows = AdapterBank.open(), load_examples(path("helpdesk_test.jsonl"))
+    scorer = Scorer(bank.base_model, revision=bank.base_revision, max_new_tokens=12)
+    assert scorer.drafts
+    for adapter in (None, generate_adapter(path("helpdesk_train.jsonl"), bank=bank, operator="normalized")):
+        found = scorer.score(rows, adapter)
+        with monkeypatch.context() as without:
+            without.setattr(scorer, "drafts", False)
+            expected = scorer.score(rows, adapter)
+        assert_same(found, expected)
+        assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+
+
 def test_a_saved_directory_scores_as_the_adapter_in_memory(scorer, base, tmp_path):
     adapter = random_adapter(base, 0.05)
     path = adapter.save_pretrained(tmp_path / "adapter")

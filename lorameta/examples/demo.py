@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from lorameta.cli.common import fail, peak_memory, use_plain_output
 from lorameta.cli.progress import counting, waiting
@@ -13,18 +17,27 @@ from lorameta.errors import LorametaError
 from lorameta.examples import path
 
 if TYPE_CHECKING:
+    from lorameta.adapter import Adapter
+    from lorameta.bank import AdapterBank
     from lorameta.data import Example
     from lorameta.evaluate import Scores
 
 TRAIN = path("helpdesk_train.jsonl")
 TEST = path("helpdesk_test.jsonl")
 OUTPUT = Path("demo-output") / "helpdesk-adapter"
+FINETUNED = Path("demo-output") / "helpdesk-finetuned"
+#: Seconds that generating may plan for; the default is twice that.
+BUDGET = 30.0
+#: Settings of the fine-tune beside the defaults of `lorameta finetune`.
+SETTINGS: dict[str, Any] = {}
+#: Tokens that an answer may have beyond the longest label.
+MARGIN = 4
 EXAMPLES = 5
-SHOWN = ("base", "by distances", "generated")
+SHOWN = ("base", "generated", "fine-tuned")
 
 
 def main() -> None:
-    """Generate, compare, and say where everything is."""
+    """Generate, fine-tune for comparison, score, and say where everything is."""
     use_plain_output()
     from lorameta.bank import AdapterBank
     from lorameta.data import load_examples
@@ -37,18 +50,17 @@ def main() -> None:
     print("A help desk wants its messages routed. It has labelled some of them:\n")
     print("\n".join(f"    {line}" for line in load_examples(TRAIN)[0].text.splitlines() if line))
 
-    start = time.perf_counter()
-    with waiting("generating"):
-        adapter = generate_adapter(TRAIN, bank=bank)
+    with waiting("generating"), _clock() as generating:
+        adapter = generate_adapter(TRAIN, bank=bank, budget=BUDGET)
         adapter.save_pretrained(OUTPUT)
-    seconds = time.perf_counter() - start
     families = {name: record.family for name, record in bank.records.items()}
     print(f"\n1. The adapter, from {adapter.report['rows']} rows and without a gradient step")
     print(f"{compared(adapter.report, bank.name)} None of them was trained on this task.\n")
     print(weights_table(adapter.report, families))
-    facts = [*mixture_lines(adapter.report), ("Time", f"{seconds:.1f} s"), ("Peak memory", f"{peak_memory()} MB")]
-    print(f"\n{aligned(facts)}")
+    took = [("Time", f"{generating.seconds:.1f} s"), ("Peak memory", f"{peak_memory()} MB")]
+    print(f"\n{aligned([*mixture_lines(adapter.report), *took])}", flush=True)
 
+    finetuned, training, before = _finetuned(bank)
     with waiting("loading the base model"):
         from lorameta.evaluate import Scorer
 
@@ -56,17 +68,22 @@ def main() -> None:
         models = {
             "base": None,
             "nearest": nearest,
-            "uniform": generate_adapter(TRAIN, bank=bank, operator="uniform"),
             "by distances": generate_adapter(TRAIN, bank=bank, operator="normalized"),
             "generated": adapter,
+            "fine-tuned": finetuned,
         }
         scorer = Scorer(bank.base_model, revision=bank.base_revision)
+        answers = scorer.tokenizer([example.output for example in test], add_special_tokens=False)["input_ids"]
+        scorer.max_new_tokens = max(map(len, answers)) + MARGIN
     with counting("scoring", len(test) * len(models), "rows") as progress:
         scores = {name: scorer.score(test, model, progress=progress) for name, model in models.items()}
     print(f"\n2. The answers to {len(test)} other messages, which had no part in the above\n")
     print(scores_table(scores))
-    print(f"nearest: the adapter {next(iter(nearest.weights))}")
+    print(f"nearest: the adapter {next(iter(nearest.weights))} of the bank")
     print("by distances: no label is looked at and no model is run (--fast)")
+    print("fine-tuned: a LoRA adapter trained from scratch on the same rows (lorameta finetune)")
+    kept = ", when an earlier run trained it" if before else ""
+    print(f"\nCPU time: {generating.cpu:.0f} s for generated, {training:.0f} s for fine-tuned{kept}.")
     print(f"\n3. Some of them\n\n{_answers(test, scores)}")
     print(
         f"""
@@ -80,15 +97,54 @@ The adapter is in ./{OUTPUT.as_posix()}: a PEFT directory that loads without lor
     )
 
 
+@contextmanager
+def _clock() -> Iterator[SimpleNamespace]:
+    """Wall and CPU seconds of the body, all threads together."""
+    found = SimpleNamespace(seconds=0.0, cpu=0.0)
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield found
+    found.seconds, found.cpu = time.perf_counter() - wall, time.process_time() - cpu
+
+
+def _finetuned(bank: AdapterBank) -> tuple[Adapter, float, bool]:
+    """Train on the same rows, or take what an earlier run trained; with its CPU seconds, and whether it was there."""
+    from lorameta.adapter import Adapter
+    from lorameta.base_model.load import base_fingerprint
+    from lorameta.files.atomic import sha256_file, write_file
+    from lorameta.training import finetune
+    from lorameta.training.options import settings_of
+
+    note = FINETUNED.with_suffix(".json")
+    wanted = {
+        "rows": sha256_file(TRAIN),
+        "base": f"{bank.base_model} {base_fingerprint(bank.base_model, bank.base_revision)}",
+        "settings": settings_of(SETTINGS).as_dict(),
+    }
+    try:
+        said = json.loads(note.read_text(encoding="utf-8"))
+        if said["of"] == json.loads(json.dumps(wanted)):
+            return Adapter.from_pretrained(FINETUNED), float(said["cpu_seconds"]), True
+    except (OSError, ValueError, TypeError, KeyError, LorametaError):
+        pass  # not there, or not whole: it is trained
+    print(
+        "\nTo compare, a LoRA adapter is trained on the same rows: some minutes, in the first run only ...", flush=True
+    )
+    with waiting("fine-tuning"), _clock() as training:
+        adapter = finetune(TRAIN, bank.base_model, revision=bank.base_revision, settings=SETTINGS)
+        adapter.save_pretrained(FINETUNED)
+    write_file(note, json.dumps({"of": wanted, "cpu_seconds": round(training.cpu, 1)}, indent=1).encode())
+    return adapter, training.cpu, False
+
+
 def _answers(test: list[Example], scores: dict[str, Scores]) -> str:
-    """A few messages, evenly spaced, with the expected answer, the base's and the adapters'."""
+    """A few messages, evenly spaced, with the expected answer and those of some models."""
     from lorameta.report.table import table
 
     rows = [
         [_message(test[i]), test[i].output, *(scores[name].predictions[i] for name in SHOWN)]
         for i in range(0, len(test), max(1, len(test) // EXAMPLES))
     ]
-    return table(["message", "expected", "base", "by distances", "generated"], rows[:EXAMPLES], align="<<<<<")
+    return table(["message", "expected", *SHOWN], rows[:EXAMPLES], align="<<" + "<" * len(SHOWN))
 
 
 def _message(example: Example) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,11 @@ from lorameta.base_model.batch import (
     answer_logits,
     by_length,
     collate,
-    decoder_of,
     encode_rows,
     positions_of,
     warn_of_cut,
 )
+from lorameta.base_model.prefix_cache import PrefixCache, caches, shared_prompt
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 #: Rows of a batch: more make matrix products no faster on a CPU, and padding and memory grow.
 BATCH = 16
-#: Tokens that all rows must have in common at their beginning for it to be run apart.
-PREFIX = 8
 
 
 class Passes:
@@ -57,7 +54,7 @@ class Passes:
         warn_of_cut(long, len(encoded), limit, "the trial")
         self.targets = np.concatenate([np.array(row.ids[row.answer_start :], dtype=np.int64) for row in encoded])
         self.owner = np.repeat(np.arange(len(encoded)), [len(row.ids) - row.answer_start for row in encoded])
-        self.prefix = _common(encoded) if _caches(model) else []
+        self.prefix = shared_prompt(encoded) if caches(model) else []
         cut = len(self.prefix)
         rest = [EncodedExample(row.ids[cut:], row.answer_start - cut) for row in encoded]
         self.tokens = cut + sum(len(row.ids) for row in rest)
@@ -70,40 +67,10 @@ class Passes:
 
     def logits(self) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Run the model as it is now: places in `targets`, and the logits (tokens, vocabulary) there, by batch."""
-        import torch
-
-        past = None
-        if self.prefix:
-            ids = torch.tensor([self.prefix], device=self.model.device)
-            past = decoder_of(self.model)(input_ids=ids, use_cache=True).past_key_values
+        past = PrefixCache(self.model, self.prefix) if self.prefix else None
         for (ids, attention, answers), places in self.batches:
             more: dict[str, Any] = {"use_cache": False}
             if past is not None:
-                cache = copy.deepcopy(past)
-                cache.batch_repeat_interleave(len(ids))
-                attention = torch.cat([attention.new_ones(len(ids), len(self.prefix)), attention], dim=1)
+                attention, cache = past.behind(attention)
                 more = {"use_cache": True, "past_key_values": cache}
             yield places, answer_logits(self.model, ids, attention, answers, **more).float()
-
-
-def _common(encoded: Sequence[EncodedExample]) -> list[int]:
-    """The token ids that all rows begin with, short of the last prompt token, whose logits are wanted."""
-    if len(encoded) < 2:
-        return []
-    least = min(row.answer_start for row in encoded) - 1
-    first, last = min(row.ids[:least] for row in encoded), max(row.ids[:least] for row in encoded)
-    count = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), max(least, 0))
-    return first[:count] if count >= PREFIX else []
-
-
-def _caches(model: Any) -> bool:
-    """Whether keys and values of a prefix may be kept as they are: plain attention in all layers."""
-    config = model.config.get_text_config()
-    plain = all(kind == "full_attention" for kind in getattr(config, "layer_types", None) or ())
-    if not plain or getattr(config, "sliding_window", None):
-        return False
-    from transformers.cache_utils import DynamicCache, DynamicLayer
-
-    cache = DynamicCache(config=config)
-    supported = getattr(model, "_supports_default_dynamic_cache", lambda: True)()
-    return bool(supported) and all(type(layer) is DynamicLayer for layer in cache.layers)

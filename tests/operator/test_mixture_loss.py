@@ -139,13 +139,13 @@ def test_the_logits_that_are_kept_give_the_whole_loss(scorer, adapters, examples
 def test_a_common_beginning_of_the_prompts_is_run_once(scorer, adapters, examples, monkeypatch):
     loss = MixtureLoss(scorer, adapters, examples)
     assert len(loss.passes.prefix) >= 8
-    monkeypatch.setattr("lorameta.operator.passes.PREFIX", 10**6)
+    monkeypatch.setattr("lorameta.base_model.prefix_cache.LEAST", 10**6)
     whole = MixtureLoss(scorer, adapters, examples)
     assert whole.passes.prefix == []
     assert loss.passes.tokens == whole.passes.tokens - (len(examples) - 1) * len(loss.passes.prefix)
     np.testing.assert_allclose(loss.measure(WEIGHTS).losses, whole.measure(WEIGHTS).losses, rtol=1e-4)
     apart = [*examples[:2], Example("Another prompt altogether:", ("no",))]
-    monkeypatch.setattr("lorameta.operator.passes.PREFIX", 8)
+    monkeypatch.setattr("lorameta.base_model.prefix_cache.LEAST", 8)
     assert MixtureLoss(scorer, adapters, apart).passes.prefix == []
 
 
