@@ -164,7 +164,7 @@ def draft(
 
 def _agreed(picks: list[int], expected: list[int], stops: set[int], most: int) -> tuple[list[int], bool]:
     """Return the tokens that greedy decoding writes as far as the draft shows them, and whether they are all."""
-    tokens = []
+    tokens: list[int] = []
     for pick, wanted in zip(picks, expected, strict=True):
         if len(tokens) >= most:
             return tokens, True
