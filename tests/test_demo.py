@@ -2,54 +2,56 @@
 
 import re
 
+import numpy as np
 import pytest
 
-from lorameta.adapter import Adapter
+from lorameta.bank import AdapterBank
 from lorameta.examples import demo
 
 
 @pytest.fixture
-def run(tiny_bank, tmp_path, monkeypatch, capsys):
+def bank(tiny_bank, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lorameta.bank.locate.shipped_path", lambda _: tiny_bank)
     monkeypatch.setattr(demo, "TEST", tmp_path / "test.jsonl")
     monkeypatch.setattr(demo, "SETTINGS", {"steps": 2})
     lines = demo.TRAIN.with_name("helpdesk_test.jsonl").read_text(encoding="utf-8").splitlines()[:6]
     demo.TEST.write_text("\n".join(lines), encoding="utf-8")
-
-    def called() -> str:
-        demo.main()
-        return capsys.readouterr().out
-
-    return called
+    return AdapterBank.open()
 
 
-def test_the_demo_prints_weights_scores_answers_and_what_is_next(run, tmp_path):
-    output = run()
+def test_the_demo_prints_weights_scores_answers_and_what_is_next(bank, tmp_path, capsys):
+    demo.main()
+    output = capsys.readouterr().out
     for label in ("adapter", "Effective number", "exact match", "ROUGE-L", "loss per token", "message", "expected"):
         assert label in output
     for model in ("base", "nearest", "by distances", "generated", "fine-tuned"):
         assert f"\n{model}" in output
+    assert re.search(r"CPU time: \d+ s for generated, \d+ s for fine-tuned\.", output)
     assert "./demo-output/helpdesk-adapter" in output
     assert "lorameta evaluate" in output
     assert (tmp_path / "demo-output" / "helpdesk-adapter" / "adapter_model.safetensors").is_file()
 
 
-def test_the_fine_tune_is_trained_once_for_the_same_rows_base_and_settings(run, monkeypatch):
-    first = run()
-    found = re.search(r"CPU time: \d+ s for generated, (\d+) s for fine-tuned\.", first)
-    assert found
-    assert "in the first run only" in first
-    trained = Adapter.from_pretrained(demo.FINETUNED).modules
-    second = run()
-    assert f"{found[1]} s for fine-tuned, when an earlier run trained it." in second
-    assert "in the first run only" not in second
-    table = re.search(r"\nfine-tuned .*", first)
-    assert table
-    assert table[0] in second
-    monkeypatch.setattr(demo, "SETTINGS", {"steps": 3})
-    assert "in the first run only" in run()
-    again = Adapter.from_pretrained(demo.FINETUNED).modules
-    assert any((again[module].B != pair.B).any() for module, pair in trained.items())
+def test_the_fine_tune_is_trained_once_for_the_same_rows_base_and_settings(bank, monkeypatch, capsys):
+    said = "in the first run only"
+
+    def tuned():
+        adapter, seconds, before = demo._finetuned(bank)
+        assert (said in capsys.readouterr().out) is not before
+        return adapter.modules, seconds, before
+
+    first, seconds, before = tuned()
+    assert not before
+    assert seconds > 0
+    second, again, before = tuned()
+    assert before
+    assert again == pytest.approx(seconds, abs=0.1)
+    for module, pair in first.items():
+        np.testing.assert_allclose(second[module].delta(), pair.delta(), rtol=1e-5, atol=1e-7)
+    monkeypatch.setattr(demo, "SETTINGS", {"steps": 2, "rank": 4})
+    other, _, before = tuned()
+    assert not before
+    assert {pair.rank for pair in other.values()} == {4}
     demo.FINETUNED.with_suffix(".json").write_text("{", encoding="utf-8")
-    assert "in the first run only" in run()
+    assert not tuned()[2]
