@@ -37,7 +37,7 @@ def test_the_fine_tune_is_trained_once_for_the_same_rows_base_and_settings(bank,
     said = "in the first run only"
 
     def tuned():
-        adapter, seconds, before = demo._finetuned(bank)
+        adapter, seconds, before = demo.finetuned(bank)
         assert (said in capsys.readouterr().out) is not before
         return adapter.modules, seconds, before
 
