@@ -119,7 +119,7 @@ def _load(folder: Path) -> Any:
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+        return SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
     finally:
         if shown:
             logging.enable_progress_bar()
