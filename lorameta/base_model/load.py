@@ -108,7 +108,8 @@ def pass_dtype() -> str | None:
     import torch
 
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bfloat16" if capabilities.get("amx_bf16") else None
+    newest = torch.backends.cpu.get_cpu_capability().startswith("AVX512")  # PyTorch may be held to older kernels
+    return "bfloat16" if newest and capabilities.get("amx_bf16") else None
 
 
 def precision(model: Any) -> str:

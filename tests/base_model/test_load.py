@@ -14,7 +14,7 @@ from lorameta.errors import BankError, LorametaError, UsageError
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
-from lorameta.base_model.load import load_base, load_tokenizer  # noqa: E402
+from lorameta.base_model.load import load_base, load_tokenizer, pass_dtype  # noqa: E402
 from tests.doctor.configs import CONFIGS  # noqa: E402
 
 
@@ -87,3 +87,13 @@ def test_a_damaged_file_is_an_error_that_names_the_base(copied, file, content):
     (copied / file).write_bytes(content)
     with pytest.raises(LorametaError, match="base"):
         load_base(copied)
+
+
+@pytest.mark.parametrize(
+    ("amx", "kernels", "expected"),
+    [(True, "AVX512", "bfloat16"), (True, "AVX2", None), (True, "DEFAULT", None), (False, "AVX512", None)],
+)
+def test_passes_are_in_bfloat16_where_pytorch_may_use_amx(monkeypatch, amx, kernels, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: kernels)
+    assert pass_dtype() == expected
