@@ -34,6 +34,12 @@ class LorametaError(Exception):
     def __init__(self, *args: object) -> None:
         super().__init__(*(printable(one) if isinstance(one, str) else one for one in args))
 
+    @classmethod
+    def raise_if(cls, problems: list[str], heading: str, remedy: str = "") -> None:
+        """Raise an error that lists the problems, see :func:`violations`, if there are any."""
+        if problems:
+            raise cls(violations(problems, heading, remedy))
+
 
 class UsageError(LorametaError, ValueError):
     """An option has a value that cannot work."""

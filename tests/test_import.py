@@ -36,7 +36,11 @@ def test_public_names_bring_nothing_heavy():
 def test_the_list_of_verbs_imports_no_verb():
     modules = imported("from lorameta.cli import app\napp(['--help'], standalone_mode=False)")
     own = {name for name in modules if name.split(".")[0] == "lorameta"}
-    assert own == {"lorameta", "lorameta.errors", *(f"lorameta.cli{name}" for name in ("", ".common", ".verbs"))}
+    assert own == {
+        "lorameta",
+        "lorameta.errors",
+        *(f"lorameta.cli{name}" for name in ("", ".common", ".declare", ".verbs")),
+    }
     assert modules.isdisjoint((*HEAVY, "numpy", "tqdm"))
 
 

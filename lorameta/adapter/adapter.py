@@ -119,8 +119,7 @@ class Adapter:
         data = tensors.to_bytes(arrays, dtype=dtype or "float32")
         problems: list[str] = []
         tensors.from_bytes(data, problems)
-        if problems:
-            raise UsageError(violations(problems, f"the adapter cannot be saved as {dtype or 'float32'}:"))
+        UsageError.raise_if(problems, f"the adapter cannot be saved as {dtype or 'float32'}:")
         files = {
             peft_format.CONFIG: peft_format.config_bytes(self.modules, self.base_model, self.base_revision),
             peft_format.WEIGHTS: data,

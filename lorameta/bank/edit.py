@@ -158,8 +158,7 @@ def _kept(root: Path, old: Manifest | None, manifest: Manifest) -> Summaries | N
     """The summaries that a bank has, less those of removed adapters; None if they are all needed."""
     ids = [record.id for record in manifest.adapters]
     known = {record.id for record in old.adapters} if old else set()
-    if lacking := sorted(set(ids) - known):
-        raise BankError(violations(lacking, "no summaries were handed over for these adapters:"))
+    BankError.raise_if(sorted(set(ids) - known), "no summaries were handed over for these adapters:")
     if old is None or set(ids) == known:
         return None
     from lorameta.encoder.summary import Summaries

@@ -13,7 +13,7 @@ from lorameta.bank import edit
 from lorameta.bank.manifest import MANIFEST, base_problem, disagreements, facts_of, inside, read_manifest
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest, unsafe_ids, unsafe_path
 from lorameta.bank.scan import scan_directory
-from lorameta.errors import BankError, violations
+from lorameta.errors import BankError
 from lorameta.files.atomic import sha256_file
 from lorameta.files.links import user_path
 
@@ -94,8 +94,7 @@ def write_bank(
     for record in [] if problems else records:
         kept = record.shard and record == stacked.get(record.id)  # its weights are in a shard, which never changes
         filled.append(record if kept else fill(root, base, record, problems))
-    if problems:
-        raise BankError(violations(problems, f"no bank was written to {root}:"))
+    BankError.raise_if(problems, f"no bank was written to {root}:")
     manifest = Manifest(
         name,
         base,

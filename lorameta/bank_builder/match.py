@@ -11,7 +11,7 @@ from typing import Any
 
 from lorameta.adapter import peft_format
 from lorameta.bank.records import unsafe_ids
-from lorameta.errors import BankError, UsageError, violations
+from lorameta.errors import BankError, UsageError
 from lorameta.files import json_text
 from lorameta.files.links import user_path
 
@@ -110,8 +110,7 @@ def plan(
         sources.append(Source(name, adapter, dataset, {"task": entry.get("task") or name, **facts}))
     if not ids:
         problems.append(f"{root} holds no directory with an {peft_format.CONFIG}; give the folder that holds adapters")
-    if problems:
-        raise BankError(violations(problems, "these adapters and datasets cannot become a bank:"))
+    BankError.raise_if(problems, "these adapters and datasets cannot become a bank:")
     if summarised is not None:
         return sources, sorted(set(summarised) - ids)
     return sources, sorted(path.name for found in files.values() for path in found if path.resolve() not in used)

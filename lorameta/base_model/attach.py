@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lorameta.adapter.lora import LoraPair
-from lorameta.errors import BankError, violations
+from lorameta.errors import BankError
 
 
 @contextmanager
@@ -40,8 +40,7 @@ def attached(model: Any, modules: Mapping[str, LoraPair]) -> Iterator[None]:
         A = torch.from_numpy(pair.A).to(weight.device, weight.dtype)
         B = torch.from_numpy(pair.scaling * pair.B).to(weight.device, weight.dtype)
         added.append((layers[name], A, B))
-    if problems:
-        raise BankError(violations(problems, "the adapter was made for another base; it changes:"))
+    BankError.raise_if(problems, "the adapter was made for another base; it changes:")
     handles = []
     try:
         for layer, A, B in added:

@@ -13,7 +13,7 @@ from typing import Any
 
 from lorameta.base_model.config import load
 from lorameta.data import Example, PromptTemplate, Turn
-from lorameta.errors import DataError, UsageError, first_line, violations
+from lorameta.errors import DataError, UsageError, first_line
 from lorameta.files.links import is_file
 
 #: Where the input of a row goes.
@@ -150,8 +150,7 @@ def rendered(template: str, examples: Iterable[Example], chat: FindChat = lambda
         elif template:
             example = replace(example, input=around.render(example.input))
         whole.append(example)
-    if problems:
-        raise DataError(violations(problems, "conversations cannot be made into prompts:"))
+    DataError.raise_if(problems, "conversations cannot be made into prompts:")
     return whole
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.declare import arg, opt, switch
 from lorameta.cli.progress import waiting
 from lorameta.errors import UsageError
 
@@ -18,29 +19,24 @@ if TYPE_CHECKING:
 
 
 def ask(
-    adapter: Annotated[
-        Path, typer.Argument(metavar="ADAPTER", help="The adapter: a PEFT directory.", show_default=False)
-    ],
+    adapter: Annotated[Path, arg("ADAPTER", "The adapter: a PEFT directory.")],
     prompt: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[PROMPT]",
-            help="An input or a whole prompt. Without one, each line of the standard input is one; in a terminal you "
-            "are asked for them.",
-            show_default=False,
+        arg(
+            "[PROMPT]",
+            "An input or a whole prompt. Without one, each line of the standard input is one; in a terminal you are "
+            "asked for them.",
         ),
     ] = None,
     instruction: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="What to do with an input; by default what the adapter's rows share."),
+        str | None, opt("TEXT", "What to do with an input; by default what the adapter's rows share.")
     ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Send the prompt as it is, without a template.")] = False,
-    compare: Annotated[bool, typer.Option("--compare", help="Show the answer of the base alone as well.")] = False,
+    raw: Annotated[bool, switch("--raw", "Send the prompt as it is, without a template.")] = False,
+    compare: Annotated[bool, switch("--compare", "Show the answer of the base alone as well.")] = False,
     base: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="The base: a directory or a Hub id; by default the one the adapter names."),
+        str | None, opt("DIR", "The base: a directory or a Hub id; by default the one the adapter names.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Longest answer.")] = 128,
+    max_new_tokens: Annotated[int, opt("N", "Longest answer.", min=1)] = 128,
     as_json: common.AsJson = False,
 ) -> None:
     """Ask an adapter a question.
@@ -70,8 +66,7 @@ def ask(
                 "base_model": model.base_model,
                 "template": template,
                 "answers": answers,
-                "total_seconds": common.elapsed(),
-                "peak_memory_mb": common.peak_memory(),
+                **common.costs(),
             }
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorameta.errors import LorametaError, LorametaWarning, printable, told
+from lorameta.cli.declare import arg, opt, switch
+from lorameta.errors import LorametaError, LorametaWarning, UsageError, printable, told
 
 if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
@@ -42,49 +44,48 @@ def _set_debug(value: bool) -> bool:
 
 Data = Annotated[
     list[Path],
-    typer.Argument(
-        metavar="DATA...",
-        help="Your rows: .jsonl, .json, .csv, .tsv or .parquet files, also packed (.gz, .zst), a folder or a pattern.",
-        show_default=False,
+    arg(
+        "DATA...",
+        "Your rows: .jsonl, .json, .csv, .tsv or .parquet files, also packed (.gz, .zst), a folder or a pattern.",
     ),
 ]
 Bank = Annotated[
     str,
-    typer.Option(
+    opt(
+        "NAME",
+        "The bank: the one that comes with lorameta, a directory, lots-of-loras, or author/name of the Hub.",
         "--bank",
-        metavar="NAME",
-        help="The bank: the one that comes with lorameta, a directory, lots-of-loras, or author/name of the Hub.",
     ),
 ]
 Distance = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME",
-        help="How datasets are compared: js, kl, wasserstein, mmd (on tokens), "
-        "gaussian, cosine, sliced, energy, sentence_mmd (on sentence embeddings).",
+    opt(
+        "NAME",
+        "How datasets are compared: js, kl, wasserstein, mmd (on tokens), gaussian, cosine, sliced, energy, "
+        "sentence_mmd (on sentence embeddings).",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the sample of embeddings, of search, and of the rows it draws.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines instead of text.")]
+Seed = Annotated[int, opt(None, "Seed of the sample of embeddings, of search, and of the rows it draws.")]
+AsJson = Annotated[bool, switch("--json", "Print one JSON object for machines instead of text.")]
 Offline = Annotated[
     bool,
-    typer.Option(
+    switch(
         "--offline",
+        "Open no network connection: use what is here.",
         callback=_set_offline,
         is_eager=True,
         expose_value=False,
-        help="Open no network connection: use what is here.",
     ),
 ]
 Debug = Annotated[
     bool,
-    typer.Option(
+    switch(
         "--debug",
+        "Show the traceback of an error.",
         envvar="LORAMETA_DEBUG",
         callback=_set_debug,
         is_eager=True,
         expose_value=False,
-        help="Show the traceback of an error.",
     ),
 ]
 
@@ -144,6 +145,22 @@ def peak_memory() -> int | None:
     from lorameta.machine.peak import peak_memory as peak
 
     return peak()
+
+
+def costs() -> dict[str, Any]:
+    """Return what a command took, for ``--json``."""
+    return {"total_seconds": elapsed(), "peak_memory_mb": peak_memory()}
+
+
+def bytes_of(size: str | None) -> int | None:
+    """Return the value of ``--shard-size``, as ``4GB``, ``500 MB`` or ``1000000``, in bytes."""
+    if size is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", size, flags=re.IGNORECASE)
+    count = int(float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " ")) if match else 0
+    if count < 1:
+        raise UsageError(f"--shard-size {size!r} is no size; give e.g. 4GB or 500MB")
+    return count
 
 
 def quoted(value: object) -> str:

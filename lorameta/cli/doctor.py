@@ -7,33 +7,25 @@ from typing import Annotated
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.declare import arg, opt, switch
 from lorameta.cli.progress import waiting
 
 
 def doctor(
     base: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="BASE",
-            help="A directory or a Hub id; only its config.json is read. By default the bank's base.",
-            show_default=False,
-        ),
+        str | None, arg("BASE", "A directory or a Hub id; only its config.json is read. By default the bank's base.")
     ] = None,
     bank: Annotated[
-        str | None,
-        typer.Option(
-            "--bank", metavar="NAME", help="The bank: a directory, or, without BASE, the one that comes with lorameta."
-        ),
+        str | None, opt("NAME", "The bank: a directory, or, without BASE, the one that comes with lorameta.")
     ] = None,
-    revision: Annotated[str | None, typer.Option(metavar="REV", help="Of a BASE on the Hub.")] = None,
-    rank: Annotated[int, typer.Option(min=1, metavar="R", help="Rank of the adapter that is refined.")] = 16,
+    revision: Annotated[str | None, opt("REV", "Of a BASE on the Hub.")] = None,
+    rank: Annotated[int, opt("R", "Rank of the adapter that is refined.", min=1)] = 16,
     targets: Annotated[
-        str | None,
-        typer.Option(metavar="NAMES", help="Its layers, e.g. q_proj,v_proj, or all-linear; by default as in the bank."),
+        str | None, opt("NAMES", "Its layers, e.g. q_proj,v_proj, or all-linear; by default as in the bank.")
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, metavar="N", help="Rows of a training step.")] = 1,
-    length: Annotated[int, typer.Option(min=8, metavar="N", help="Tokens of a row, and of a prompt.")] = 512,
-    quick: Annotated[bool, typer.Option("--quick", help="Measure nothing: memory, processor and free space.")] = False,
+    batch_size: Annotated[int, opt("N", "Rows of a training step.", min=1)] = 1,
+    length: Annotated[int, opt("N", "Tokens of a row, and of a prompt.", min=8)] = 512,
+    quick: Annotated[bool, switch("--quick", "Measure nothing: memory, processor and free space.")] = False,
     as_json: common.AsJson = False,
 ) -> None:
     """Say what this machine can do for a base model: generate adapters, run it, refine an adapter.
@@ -55,9 +47,7 @@ def doctor(
             quick=quick,
         )
     if as_json:
-        common.print_json(
-            report.as_dict() | {"total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()}
-        )
+        common.print_json(report.as_dict() | common.costs())
         return
     from lorameta.report.doctor import examined
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorameta.cli import common, html
+from lorameta.cli.declare import opt, switch
 from lorameta.cli.progress import counting, waiting
 from lorameta.cli.reading import named, with_reading
 from lorameta.errors import BankError, UsageError, violations
@@ -24,32 +25,27 @@ if TYPE_CHECKING:
 def evaluate(
     data: common.Data,
     adapter: Annotated[
-        list[Path] | None,
-        typer.Option("--adapter", "-a", metavar="DIR", help="A PEFT directory to score; may be given several times."),
+        list[Path] | None, opt("DIR", "A PEFT directory to score; may be given several times.", "--adapter", "-a")
     ] = None,
     bank: common.Bank = common.DEFAULT_BANK,
     base: Annotated[
         str | None,
-        typer.Option(
+        opt(
+            "MODEL",
+            "The base, a directory or a Hub id, in place of a bank's: for adapters of refine and finetune.",
             "--base",
             "-b",
-            metavar="MODEL",
-            help="The base, a directory or a Hub id, in place of a bank's: for adapters of refine and finetune.",
         ),
     ] = None,
-    base_name: Annotated[
-        list[str] | None,
-        typer.Option("--base-name", metavar="NAME", help="What adapters call the base as well; may be repeated."),
-    ] = None,
+    base_name: Annotated[list[str] | None, opt("NAME", "What adapters call the base as well; may be repeated.")] = None,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Score the bank's nearest adapter and its uniform average as well.")
+        bool, switch("--baselines", "Score the bank's nearest adapter and its uniform average as well.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Score the first N rows only.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Rows that are answered at once.")] = 32,
-    max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Longest answer.")] = 32,
+    limit: Annotated[int | None, opt("N", "Score the first N rows only.", min=1)] = None,
+    batch_size: Annotated[int, opt("N", "Rows that are answered at once.", min=1)] = 32,
+    max_new_tokens: Annotated[int, opt("N", "Longest answer.", min=1)] = 32,
     predictions: Annotated[
-        Path | None,
-        typer.Option("--predictions", metavar="FILE.jsonl", help="Write a line for each row: prompt, answers, scores."),
+        Path | None, opt("FILE.jsonl", "Write a line for each row: prompt, answers, scores.")
     ] = None,
     reading: Any = None,
     html_file: html.File = None,
@@ -93,8 +89,7 @@ def evaluate(
         **_sources(candidates),
         "confusion": {name: found for name, found in confusion.items() if found},
         "answers": rows,
-        "total_seconds": common.elapsed(),
-        "peak_memory_mb": common.peak_memory(),
+        **common.costs(),
     }
     if predictions is not None:
         _write(predictions, rows)

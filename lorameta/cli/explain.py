@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lorameta.cli import common, html, operators
+from lorameta.cli.declare import opt
 from lorameta.cli.reading import named, with_reading
 
 
@@ -19,7 +20,7 @@ def explain(
     weighing: Any = None,
     seed: common.Seed = 0,
     reading: Any = None,
-    show: Annotated[int, typer.Option(min=1, metavar="N", help="Adapters to list.")] = 20,
+    show: Annotated[int, opt("N", "Adapters to list.", min=1)] = 20,
     html_file: html.File = None,
     as_json: common.AsJson = False,
 ) -> None:

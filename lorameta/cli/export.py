@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.declare import arg, opt, switch
 from lorameta.cli.progress import waiting
 from lorameta.errors import UsageError
 
@@ -20,58 +20,37 @@ NOTABLE = 0.01
 
 
 def export(
-    adapter: Annotated[
-        Path, typer.Argument(metavar="ADAPTER", help="The adapter: a PEFT directory.", show_default=False)
-    ],
+    adapter: Annotated[Path, arg("ADAPTER", "The adapter: a PEFT directory.")],
     format: Annotated[
         str,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="gguf: a file for llama.cpp, beside the GGUF of the base. merged: a whole model directory. "
-            "ollama: a directory for `ollama create`.",
-            show_default=False,
+        opt(
+            "NAME",
+            "gguf: a file for llama.cpp, beside the GGUF of the base. merged: a whole model directory. ollama: a "
+            "directory for `ollama create`.",
         ),
     ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="OUT", help="The file (gguf) or directory (merged, ollama).", show_default=False
-        ),
-    ],
+    output: Annotated[Path, opt("OUT", "The file (gguf) or directory (merged, ollama).", "--output", "-o")],
     base: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR", help="The base: a directory or a Hub id in the cache; by default the one the adapter names."
-        ),
+        str | None, opt("DIR", "The base: a directory or a Hub id in the cache; by default the one the adapter names.")
     ] = None,
     dtype: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="f32, f16 or bf16; by default f32 for gguf and ollama, as in the base for merged."
-        ),
+        str | None, opt("NAME", "f32, f16 or bf16; by default f32 for gguf and ollama, as in the base for merged.")
     ] = None,
     shard_size: Annotated[
-        str | None,
-        typer.Option(
-            "--shard-size", metavar="SIZE", help="Largest file of weights, e.g. 4GB; by default as in the base. merged."
-        ),
+        str | None, opt("SIZE", "Largest file of weights, e.g. 4GB; by default as in the base. merged.")
     ] = None,
     from_model: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="MODEL", help="What Ollama calls the base: a name of its library, or a GGUF file. ollama."
-        ),
+        str | None, opt("MODEL", "What Ollama calls the base: a name of its library, or a GGUF file. ollama.", "--from")
     ] = None,
     base_gguf: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The base's GGUF file, for an adapter that changes a head tied to the embedding: a copy with a head "
-            "of its own is written beside OUT. gguf.",
+        opt(
+            "FILE",
+            "The base's GGUF file, for an adapter that changes a head tied to the embedding: a copy with a head of "
+            "its own is written beside OUT. gguf.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what was exported to OUT before.")] = False,
+    force: Annotated[bool, switch("--force", "Replace what was exported to OUT before.")] = False,
     as_json: common.AsJson = False,
 ) -> None:
     """Write an adapter for other runtimes than PEFT.
@@ -93,19 +72,12 @@ def export(
     if output.exists() and not force and (output.is_file() or any(output.iterdir())):
         raise UsageError(f"{output} is there already; name another place, or replace it with --force")
     options = common.given(
-        base=base, dtype=dtype, shard_size=_size(shard_size), from_model=from_model, base_gguf=base_gguf
+        base=base, dtype=dtype, shard_size=common.bytes_of(shard_size), from_model=from_model, base_gguf=base_gguf
     )
     with waiting("exporting"):
         done = write(adapter, output, format=format, **options)
     if as_json:
-        common.print_json(
-            {
-                "adapter": str(adapter),
-                **done.as_dict(),
-                "total_seconds": common.elapsed(),
-                "peak_memory_mb": common.peak_memory(),
-            }
-        )
+        common.print_json({"adapter": str(adapter), **done.as_dict(), **common.costs()})
         return
     _print(done, adapter)
 
@@ -157,14 +129,3 @@ Load it in Python:
     model = AutoModelForCausalLM.from_pretrained({str(done.path)!r})
     tokenizer = AutoTokenizer.from_pretrained({str(done.path)!r})"""
         )
-
-
-def _size(text: str | None) -> int | None:
-    """Bytes of ``4GB``, ``500 MB`` or ``1000000``."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgG]?)[bB]?\s*", text)
-    size = int(float(match[1]) * {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}[match[2].lower()]) if match else 0
-    if size < 1:
-        raise UsageError(f"--shard-size {text!r} is no size; write it like 4GB or 500MB")
-    return size

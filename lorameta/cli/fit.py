@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lorameta.cli import common, training
+from lorameta.cli.declare import opt
 from lorameta.cli.progress import counting, waiting
 from lorameta.cli.reading import with_reading
 from lorameta.errors import UsageError
@@ -17,44 +18,27 @@ from lorameta.errors import UsageError
 def fit(
     *,
     data: common.Data,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the adapter goes.", show_default=False)
-    ],
+    output: Annotated[Path, opt("DIR", "Where the adapter goes.", "--output", "-o")],
     base: Annotated[
-        str | None,
-        typer.Option(
-            "--base",
-            "-b",
-            metavar="MODEL",
-            help="The base: a directory or a Hub id; by default ADAPTER's.",
-            show_default=False,
-        ),
+        str | None, opt("MODEL", "The base: a directory or a Hub id; by default ADAPTER's.", "--base", "-b")
     ] = None,
     adapter: Annotated[
-        Path | None,
-        typer.Option(
-            "--adapter", "-a", metavar="ADAPTER", help="Fit on top of this one, a PEFT directory.", show_default=False
-        ),
+        Path | None, opt("ADAPTER", "Fit on top of this one, a PEFT directory.", "--adapter", "-a")
     ] = None,
     where: Annotated[
         str,
-        typer.Option(
-            metavar="PLACE",
-            help="block: the last down_proj, which llama.cpp takes as well. head: a LoRA on lm_head. both, or auto: "
-            "the block, unless rows that are held out say that another is better.",
+        opt(
+            "PLACE",
+            "block: the last down_proj, which llama.cpp takes as well. head: a LoRA on lm_head. both, or auto: the "
+            "block, unless rows that are held out say that another is better.",
         ),
     ] = "auto",
-    rank: Annotated[
-        int | None, typer.Option(min=1, metavar="R", help="Rank of the update; by default 4 to 32, by held-out rows.")
-    ] = None,
-    held_out: Annotated[
-        float, typer.Option("--held-out", metavar="SHARE", help="Share of the rows that decide; above 0, at most 0.5.")
-    ] = 0.25,
+    rank: Annotated[int | None, opt("R", "Rank of the update; by default 4 to 32, by held-out rows.", min=1)] = None,
+    held_out: Annotated[float, opt("SHARE", "Share of the rows that decide; above 0, at most 0.5.")] = 0.25,
     budget: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="About how long it may take; rows that do not fit in are left out."),
+        float | None, opt("SECONDS", "About how long it may take; rows that do not fit in are left out.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of which rows are held out or left out.")] = 0,
+    seed: Annotated[int, opt(None, "Seed of which rows are held out or left out.")] = 0,
     reading: Any = None,
     force: training.Force = False,
     as_json: common.AsJson = False,
@@ -87,14 +71,11 @@ def fit(
         training.write(fitted, output)
     if as_json:
         facts = {**reading.facts(), "base_model": fitted.base_model, "adapter": str(output) if written else None}
-        costs = {"total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()}
-        common.print_json(facts | {"fit": report} | costs)
+        common.print_json(facts | {"fit": report} | common.costs())
     else:
         typer.echo(summary(report))
         if written:
-            typer.echo(f"Adapter       {output}  (rank {fitted.rank}, {fitted.num_parameters:,} parameters)")
-            typer.echo("\nNext, score it on rows that it has not seen:\n    lorameta evaluate TEST.jsonl --adapter "
-                       f"{common.quoted(output)}")  # fmt: skip
+            typer.echo(training.written(fitted, output))
     if not written:
         typer.echo(f"lorameta: no update was kept ({report['reason']}), so nothing was written", err=True)
         raise typer.Exit(1)

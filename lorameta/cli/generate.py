@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorameta.cli import common, html, operators, training
+from lorameta.cli.declare import opt, switch
 from lorameta.cli.options import options_of
 from lorameta.cli.reading import with_reading
 from lorameta.errors import LorametaWarning
@@ -25,34 +26,25 @@ if TYPE_CHECKING:
 def generate(
     *,
     data: common.Data,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the adapter goes.", show_default=False)
-    ],
+    output: Annotated[Path, opt("DIR", "Where the adapter goes.", "--output", "-o")],
     bank: common.Bank = common.DEFAULT_BANK,
     distance: common.Distance = None,
     weighing: Any = None,
     combiner: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="How the adapters are added up: delta (exact, then cut to the rank), concat, factor, or auto.",
-        ),
+        opt("NAME", "How the adapters are added up: delta (exact, then cut to the rank), concat, factor, or auto."),
     ] = None,
-    rank: Annotated[
-        int | None, typer.Option(min=1, metavar="R", help="Rank of the new adapter; that of the bank's by default.")
-    ] = None,
+    rank: Annotated[int | None, opt("R", "Rank of the new adapter; that of the bank's by default.", min=1)] = None,
     refine: RefineSettings | None,
     fit: Annotated[
         bool | None,
-        typer.Option(
-            "--fit/--no-fit",
-            help="Fit a readout to the labelled rows afterwards; by default where auto has time for it.",
-            show_default=False,
+        switch(
+            "--fit/--no-fit", "Fit a readout to the labelled rows afterwards; by default where auto has time for it."
         ),
     ] = None,
     seed: common.Seed = 0,
     reading: Any = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the adapter that DIR holds already.")] = False,
+    force: training.Force = False,
     html_file: html.File = None,
     as_json: common.AsJson = False,
 ) -> None:
@@ -93,8 +85,7 @@ def generate(
 
         report |= {"map": bank_map(report, opened)}
         report |= html.side_by_side(adapter, rows, base=opened.base_model, revision=opened.base_revision)
-    report |= {"total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()}
-    report = html.write("generate", html_file, report, meter)
+    report = html.write("generate", html_file, report | common.costs(), meter)
     if as_json:
         common.print_json(report)
         return

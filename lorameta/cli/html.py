@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lorameta.cli.declare import opt
 from lorameta.cli.progress import waiting
 from lorameta.errors import UsageError
 
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
     from lorameta.data import Example
     from lorameta.machine.energy import EnergyMeter
 
-File = Annotated[
-    Path | None,
-    typer.Option("--html", metavar="FILE", help="Write a report as one page: no script, nothing from the network."),
-]
+File = Annotated[Path | None, opt("FILE", "Write a report as one page: no script, nothing from the network.", "--html")]
 
 
 def start(file: Path | None) -> EnergyMeter | None:

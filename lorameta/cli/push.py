@@ -8,17 +8,17 @@ from typing import Annotated
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.declare import arg, opt, switch
 from lorameta.cli.progress import waiting
 
 
 def push(
-    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A PEFT directory.", show_default=False)],
-    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="author/name; made if it is not there.")],
+    adapter: Annotated[Path, arg("ADAPTER", "A PEFT directory.")],
+    hub_id: Annotated[str, arg("HUB_ID", "author/name; made if it is not there.")],
     base: Annotated[
-        str | None,
-        typer.Option(metavar="HUB_ID", help="What the base is called on the Hub, if the adapter names a directory."),
+        str | None, opt("HUB_ID", "What the base is called on the Hub, if the adapter names a directory.")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="If it is made: for nobody else to see.")] = False,
+    private: Annotated[bool, switch("--private", "If it is made: for nobody else to see.")] = False,
     as_json: common.AsJson = False,
 ) -> None:
     """Publish an adapter and its card on the Hub."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from lorameta.cli import common, html, training
+from lorameta.cli.declare import arg, opt
 from lorameta.cli.options import options_of
-from lorameta.cli.progress import waiting
 from lorameta.cli.reading import with_reading
 from lorameta.training.options import RefineSettings
 
@@ -20,14 +16,11 @@ from lorameta.training.options import RefineSettings
 @with_reading
 def refine(
     *,
-    adapter: Annotated[
-        Path, typer.Argument(metavar="ADAPTER", help="The adapter to start from: a PEFT directory.", show_default=False)
-    ],
+    adapter: Annotated[Path, arg("ADAPTER", "The adapter to start from: a PEFT directory.")],
     data: training.Rows,
     output: training.Output,
     base: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="The base: a directory or a Hub id; by default the one the adapter names."),
+        str | None, opt("MODEL", "The base: a directory or a Hub id; by default the one the adapter names.")
     ] = None,
     validation: training.Validation = None,
     settings: RefineSettings,
@@ -44,32 +37,7 @@ def refine(
     The best state is the one with the lowest loss on rows that are held out, the given adapter included: the result is
     never worse there. ADAPTER itself is not changed.
     """
-    meter = html.start(html_file)
-    training.check_output(output, force, adapter)
-    rows = reading.rows(data, labelled=True)
-    held = None if validation is None else reading.rows(validation, labelled=True)
-    with ExitStack() as stack:
-        with waiting("preparing"):
-            from lorameta.adapter import Adapter
-            from lorameta.training import prepared
-
-            start = Adapter.from_pretrained(adapter)
-            job = stack.enter_context(
-                prepared(
-                    rows, base, settings, start=start, validation=held, log=log, fresh=fresh,
-                    checkpoint=None if dry_run else training.state_of(output),
-                )
-            )  # fmt: skip
-        facts = reading.facts() | {"start": str(adapter), "base_model": start.base_model}
-        training.carry_out(
-            job,
-            output,
-            dry_run=dry_run,
-            as_json=as_json,
-            facts=facts,
-            verb="refine",
-            side_by_side=partial(html.side_by_side, examples=rows, base=base),
-            html_file=html_file,
-            meter=meter,
-            options=common.flags(base=base or start.base_model, **reading.flags()),
-        )
+    training.train(
+        "refine", data, output, settings, base=base, adapter=adapter, validation=validation, log=log, dry_run=dry_run,
+        fresh=fresh, reading=reading, force=force, html_file=html_file, as_json=as_json,
+    )  # fmt: skip

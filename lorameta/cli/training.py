@@ -11,43 +11,40 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorameta.cli import common, html
+from lorameta.cli.declare import opt, switch
+from lorameta.cli.progress import waiting
 from lorameta.errors import UsageError
 from lorameta.files.links import user_path
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
+    from lorameta.cli.reading import Reading
     from lorameta.data import Example
-    from lorameta.machine.energy import EnergyMeter
     from lorameta.training import RefineSettings, TrainingProgress
-    from lorameta.training.job import PreparedTraining
     from lorameta.training.plan import TrainingPlan
 
 Rows = Annotated[
     list[Path],
-    typer.Option(
-        "--data", "-d", metavar="DATA", show_default=False,
-        help="Your rows: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst), a folder or a pattern; "
-        "several times for several.",
+    opt(
+        "DATA",
+        "Your rows: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst), a folder or a "
+        "pattern; several times for several.",
+        "--data",
+        "-d",
     ),
-]  # fmt: skip
+]
 Output = Annotated[
-    Path,
-    typer.Option(
-        "--output", "-o", metavar="DIR", help="Where the new adapter goes; the same command goes on after a kill.",
-        show_default=False,
-    ),
-]  # fmt: skip
+    Path, opt("DIR", "Where the new adapter goes; the same command goes on after a kill.", "--output", "-o")
+]
 Validation = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Rows to choose the best state by; by default a tenth of DATA, not trained on."),
+    Path | None, opt("FILE", "Rows to choose the best state by; by default a tenth of DATA, not trained on.")
 ]
 LogFile = Annotated[
-    Path | None,
-    typer.Option("--log", metavar="FILE", help="Add a JSON line to FILE for each step, measurement, checkpoint."),
+    Path | None, opt("FILE", "Add a JSON line to FILE for each step, measurement, checkpoint.", "--log")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, from two steps, and stop.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming a run that was killed.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the adapter that DIR holds already.")]
+DryRun = Annotated[bool, switch("--dry-run", "Say what it would take, from two steps, and stop.")]
+Fresh = Annotated[bool, switch("--fresh", "Start over instead of resuming a run that was killed.")]
+Force = Annotated[bool, switch("--force", "Replace the adapter that DIR holds already.")]
 
 
 def check_output(output: Path, force: bool, given: Path | None = None) -> None:
@@ -69,74 +66,76 @@ def state_of(output: Path) -> Path:
     return place.with_name(f".{place.name}.training")
 
 
-def carry_out(
-    job: PreparedTraining,
-    output: Path,
-    *,
-    dry_run: bool,
-    as_json: bool,
-    facts: dict[str, Any],
-    options: str = "",
-    verb: str,
-    side_by_side: Callable[[Adapter], dict[str, Any]],
-    html_file: Path | None = None,
-    meter: EnergyMeter | None = None,
-) -> None:
-    """Show the plan, train, write the adapter, print what came of it.
+def train(
+    verb: str, data: list[Path], output: Path, settings: RefineSettings, *,
+    base: str | None, adapter: Path | None = None, revision: str | None = None, validation: Path | None,
+    log: Path | None, dry_run: bool, fresh: bool, reading: Reading, force: bool, html_file: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Carry out `refine` and `finetune`: show the plan, train, write the new adapter, print what came of it."""
+    meter = html.start(html_file)
+    check_output(output, force, adapter)
+    rows = reading.rows(data, labelled=True)
+    held = None if validation is None else reading.rows(validation, labelled=True)
+    with ExitStack() as stack:
+        with waiting("preparing"):
+            from lorameta.adapter import Adapter
+            from lorameta.training import prepared
 
-    Parameters
-    ----------
-    facts : dict
-        What ``--json`` says beside plan and result.
-    options : str
-        Of ``lorameta evaluate`` in the hint on what to do next.
-    verb : str
-        What the report calls the run.
-    side_by_side : callable
-        Asks base and adapter some rows, for the report.
-    html_file, meter
-        See :mod:`lorameta.cli.html`.
-    """
-    if not as_json:
-        typer.echo(described(job.plan), err=not dry_run)
-    if dry_run:
+            start = None if adapter is None else Adapter.from_pretrained(adapter)
+            checkpoint = None if dry_run else state_of(output)
+            job = stack.enter_context(
+                prepared(
+                    rows, base, settings, start=start, revision=revision, validation=held, log=log, fresh=fresh,
+                    checkpoint=checkpoint,
+                )
+            )  # fmt: skip
+        named = base if start is None else start.base_model
+        facts = reading.facts() | ({} if adapter is None else {"start": str(adapter)}) | {"base_model": named}
+        if not as_json:
+            typer.echo(described(job.plan), err=not dry_run)
+        if dry_run:
+            if as_json:
+                common.print_json(facts | {"plan": job.plan.as_dict()} | _costs())
+            return
+        with watching(job.plan) as report:
+            trained = job.run(report=report)
+        trained.report.update(reading.facts(only_read=True))
+        write(trained, output)
+        job.forget()
+        about = trained.report["refinement"]
+        found = facts | {"adapter": str(output), "plan": job.plan.as_dict(), "refinement": about} | _costs()
+        if sources := trained.report.get("sources"):
+            found["sources"] = sources
+        if html_file is not None:
+            found |= html.side_by_side(trained, rows, base=base, revision=revision) | _costs()
+        found = html.write(verb, html_file, found, meter)
         if as_json:
-            common.print_json(facts | {"plan": job.plan.as_dict()} | _costs())
-        return
-    with watching(job.plan) as report:
-        adapter = job.run(report=report)
-    if read := facts.get("read"):
-        adapter.report["read"] = read
-    write(adapter, output)
-    job.forget()
-    about = adapter.report["refinement"]
-    found = facts | {"adapter": str(output), "plan": job.plan.as_dict(), "refinement": about} | _costs()
-    if sources := adapter.report.get("sources"):
-        found["sources"] = sources
-    if html_file is not None:
-        found |= side_by_side(adapter) | _costs()
-    found = html.write(verb, html_file, found, meter)
-    if as_json:
-        common.print_json(found)
-    else:
-        typer.echo(summary(about))
-        typer.echo(f"Adapter       {output}  (rank {adapter.rank}, {adapter.num_parameters:,} parameters)")
-        typer.echo(f"\nNext, score it on rows that it has not seen:\n    lorameta evaluate TEST.jsonl --adapter "
-                   f"{common.quoted(output)}{options}")  # fmt: skip
-        html.written(html_file)
-    if about["diverged"]:
-        typer.echo(
-            f"lorameta: the training diverged at {about['diverged']}; a smaller --learning-rate than "
-            f"{about['learning_rate']:.2g} may help. What was written is the best state before.",
-            err=True,
-        )
-        if about["best_step"] == 0:
-            raise typer.Exit(1)
+            common.print_json(found)
+        else:
+            typer.echo(summary(about))
+            typer.echo(written(trained, output, common.flags(base=base or named, **reading.flags())))
+            html.written(html_file)
+        if about["diverged"]:
+            typer.echo(
+                f"lorameta: the training diverged at {about['diverged']}; a smaller --learning-rate than "
+                f"{about['learning_rate']:.2g} may help. What was written is the best state before.",
+                err=True,
+            )
+            if about["best_step"] == 0:
+                raise typer.Exit(1)
+
+
+def written(adapter: Adapter, output: Path, options: str = "") -> str:
+    """Say where a trained adapter is, and what to do next; `options` are those of ``lorameta evaluate``."""
+    return (
+        f"Adapter       {output}  (rank {adapter.rank}, {adapter.num_parameters:,} parameters)\n\n"
+        "Next, score it on rows that it has not seen:\n"
+        f"    lorameta evaluate TEST.jsonl --adapter {common.quoted(output)}{options}"
+    )
 
 
 def refined(adapter: Adapter, rows: list[Example], base: str, settings: RefineSettings, output: Path) -> Adapter:
     """A generated adapter after some steps on its rows; the checkpoints stay until :func:`forget`."""
-    from lorameta.cli.progress import waiting
     from lorameta.training import prepared
 
     with ExitStack() as stack:

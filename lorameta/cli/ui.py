@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.declare import opt, switch
 
 
 def ui(
     bank: common.Bank = common.DEFAULT_BANK,
     port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, metavar="N", help="Of the address; the first free one from 7860 by default."),
+        int | None, opt("N", "Of the address; the first free one from 7860 by default.", min=1, max=65535)
     ] = None,
-    browser: Annotated[bool, typer.Option("--browser", help="Open the page in your browser.")] = False,
+    browser: Annotated[bool, switch("--browser", "Open the page in your browser.")] = False,
 ) -> None:
     """Open a page on this machine: drop a file, generate an adapter, ask it, take it along.
 

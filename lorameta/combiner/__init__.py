@@ -14,7 +14,7 @@ from lorameta.combiner.delta import delta
 from lorameta.combiner.factor import factor
 from lorameta.combiner.parallel import each
 from lorameta.combiner.terms import MixedAdapters
-from lorameta.errors import BankError, UsageError, violations
+from lorameta.errors import BankError, UsageError
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
@@ -109,8 +109,10 @@ def combine(
         return pair, error
 
     found = each(one, mixed.modules)
-    if problems := [f"{module}: {result}" for module, result in found.items() if isinstance(result, BankError)]:
-        raise BankError(violations(problems, f"the adapters cannot be mixed by {method!r}:"))
+    BankError.raise_if(
+        [f"{module}: {result}" for module, result in found.items() if isinstance(result, BankError)],
+        f"the adapters cannot be mixed by {method!r}:",
+    )
     done = {module: result for module, result in found.items() if not isinstance(result, BankError)}
     return {module: pair for module, (pair, _) in done.items()}, {module: error for module, (_, error) in done.items()}
 
@@ -150,5 +152,4 @@ def _check_fit(mixed: MixedAdapters, names: Sequence[str], bases: Sequence[str])
     if len(owners) > 1:
         of = ", ".join(f"{name} is of {base}" for base, name in reversed(owners.items()))
         problems.append(f"different bases: {of}")
-    if problems:
-        raise BankError(violations(problems, "these adapters do not fit together:", "Mix adapters of one base model."))
+    BankError.raise_if(problems, "these adapters do not fit together:", "Mix adapters of one base model.")

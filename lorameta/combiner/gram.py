@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorameta.errors import BankError, violations
+from lorameta.errors import BankError
 
 if TYPE_CHECKING:
     from lorameta.adapter import Adapter
@@ -78,8 +78,7 @@ def _read(adapters: Sequence[Adapter], place: slice, known: dict[str, tuple[tupl
             shape, first = known.setdefault(module, (pair.shape, adapter.name))
             if pair.shape != shape:
                 problems.append(f"{adapter.name}, {module}: its update is {pair.shape}, that of {first} is {shape}")
-    if problems:
-        raise BankError(violations(problems, "these adapters do not fit together:", "Compare adapters of one base."))
+    BankError.raise_if(problems, "these adapters do not fit together:", "Compare adapters of one base.")
     return block
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lorameta.encoder.counts import TokenCounts
 from lorameta.encoder.summary import Summaries
-from lorameta.errors import BankError, violations
+from lorameta.errors import BankError
 
 
 def join(*parts: Summaries) -> Summaries:
@@ -48,8 +48,7 @@ def join(*parts: Summaries) -> Summaries:
             found.append(f"{name}: their dimensions differ, {' and '.join(sorted(map(str, widths)))}")
         elif given:
             arrays[name] = _counts(given) if name == "token_counts" else _stack(given)
-    if found:
-        raise BankError(violations(found, "these summaries do not belong together:"))
+    BankError.raise_if(found, "these summaries do not belong together:")
     ids = tuple(id for part in parts for id in part.ids)
     return Summaries(ids, **arrays, tokenizer_hash=parts[0].tokenizer_hash, sentence_model=parts[0].sentence_model)
 

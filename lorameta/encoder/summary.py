@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lorameta.encoder.counts import TokenCounts
-from lorameta.errors import BankError, UsageError, violations
+from lorameta.errors import BankError, UsageError
 
 #: Part of a summary → the fields it is made of, in `DatasetSummary` and in `Summaries`.
 PARTS = {
@@ -130,8 +130,7 @@ class Summaries:
     sentence_model: str | None = None
 
     def __post_init__(self) -> None:
-        if found := _problems(self):
-            raise BankError(violations(found, "the bank's summaries are damaged:", _REMEDY))
+        BankError.raise_if(_problems(self), "the bank's summaries are damaged:", _REMEDY)
 
     @classmethod
     def from_list(
@@ -173,8 +172,7 @@ class Summaries:
                 else:
                     array = _padded(given) if name == "sample" else np.stack(given)
                     stacked[plural] = array.astype(_DTYPES[plural])
-        if found:
-            raise BankError(violations(found, "these summaries cannot be stacked:", _REMEDY))
+        BankError.raise_if(found, "these summaries cannot be stacked:", _REMEDY)
         rows = np.array([summary.rows for summary in summaries], dtype=np.int64)
         return cls(tuple(ids), rows, **stacked, tokenizer_hash=tokenizer_hash, sentence_model=sentence_model)
 
@@ -207,8 +205,10 @@ class Summaries:
         """The summaries of `ids` alone, in their order."""
         wanted = tuple(ids)
         place = {adapter_id: i for i, adapter_id in enumerate(self.ids)}
-        if unknown := [adapter_id for adapter_id in wanted if adapter_id not in place]:
-            raise BankError(violations(unknown, f"the bank of {len(self)} adapters has no summary of:"))
+        BankError.raise_if(
+            [adapter_id for adapter_id in wanted if adapter_id not in place],
+            f"the bank of {len(self)} adapters has no summary of:",
+        )
         index = np.array([place[adapter_id] for adapter_id in wanted], dtype=np.int64)
         arrays = {name: getattr(self, name) for name in ("token_counts", *_DTYPES)}
         chosen: dict[str, Any] = {name: None if a is None else a[index] for name, a in arrays.items()}

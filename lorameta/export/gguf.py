@@ -227,14 +227,11 @@ def _names(gguf: Any, adapter: Adapter, config: Mapping[str, Any], architecture:
         else:
             names[module] = name
             owners[name] = module
-    if problems:
-        raise BankError(
-            violations(
-                problems,
-                "the adapter cannot be written as GGUF:",
-                "Export it merged instead, or name the base that it was made for with --base.",
-            )
-        )
+    BankError.raise_if(
+        problems,
+        "the adapter cannot be written as GGUF:",
+        "Export it merged instead, or name the base that it was made for with --base.",
+    )
     return names
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorameta.errors import BankError, UsageError, violations
+from lorameta.errors import BankError, UsageError
 from lorameta.files import json_text
 from lorameta.files.atomic import write_file
 
@@ -79,8 +79,7 @@ class Record:
         except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise BankError(f"{path} is no leave-one-out record ({error!r}); delete it or measure it again") from error
         bad = [m for m, values in {"p_value": found.p_values, **found.gains}.items() if not np.isfinite(values).all()]
-        if bad:
-            raise BankError(violations([f"{m} is not finite" for m in bad], f"{path} is damaged:"))
+        BankError.raise_if([f"{m} is not finite" for m in bad], f"{path} is damaged:")
         return found
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorameta.errors import BankError, violations
+from lorameta.errors import BankError
 
 if TYPE_CHECKING:
     import torch
@@ -136,8 +136,7 @@ def _side_by_side(model: Any, adapters: Sequence[Adapter]) -> dict[str, Shared |
         A, B = np.concatenate([pair.A for pair in pairs]), np.concatenate([pair.B for pair in pairs], axis=1)
         scaling = np.repeat([pair.scaling for pair in pairs], ranks)
         found[module] = Stacked(placed(A), placed(B), scaling, np.repeat(having, ranks))
-    if problems:
-        raise BankError(violations(problems, "adapters for another base than the one in memory:"))
+    BankError.raise_if(problems, "adapters for another base than the one in memory:")
     return found
 
 

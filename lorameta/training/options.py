@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lorameta.base_model import ALL_LINEAR
-from lorameta.errors import LorametaError, UsageError, violations
+from lorameta.errors import LorametaError, UsageError
 from lorameta.training.fields import documented, same_as, setting
 from lorameta.training.settings import LoraTraining
 
@@ -106,8 +106,7 @@ class RefineSettings:
             self.training(rank=self.rank if self.rank is not None and self.rank > 0 else 8)
         except LorametaError as error:
             problems += [line.strip(" -") for line in str(error).splitlines()[1:] if line.strip()]
-        if problems:
-            raise UsageError(violations(problems, "the settings cannot work:"))
+        UsageError.raise_if(problems, "the settings cannot work:")
 
     def training(self, *, rank: int, rows: int | None = None, targets: tuple[str, ...] | None = None) -> LoraTraining:
         """The hyperparameters of a run over `rows` training rows with an adapter of `rank` on `targets`."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lorameta.base_model import ALL_LINEAR
-from lorameta.errors import UsageError, violations
+from lorameta.errors import UsageError
 from lorameta.training.fields import documented, setting
 
 if TYPE_CHECKING:
@@ -110,8 +110,7 @@ class LoraTraining:
                 problems.append(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.base_dtype not in (None, "float32", "bfloat16"):
             problems.append(f"base_dtype is {self.base_dtype!r}; there are float32 and bfloat16")
-        if problems:
-            raise UsageError(violations(problems, "the training settings cannot work:"))
+        UsageError.raise_if(problems, "the training settings cannot work:")
 
     def rate(self, width: int) -> float:
         """The learning rate for a base of hidden size `width`.

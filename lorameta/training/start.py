@@ -11,7 +11,7 @@ import numpy as np
 from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
 from lorameta.adapter.peft_format import PREFIX
-from lorameta.errors import BankError, violations
+from lorameta.errors import BankError
 
 #: Length of a row of A as PEFT draws it: entries uniform within ±1/√d_in.
 ROW = 1 / math.sqrt(3)
@@ -124,10 +124,8 @@ def check_start(adapter: Adapter, linear: Mapping[str, tuple[int, int]], targets
             problems.append(f"{module} has numbers that are not finite")
     if not adapter.modules:
         problems.append("it has no modules")
-    if problems:
-        raise BankError(
-            violations(
-                problems, f"the adapter {adapter.name or ''} cannot be refined on {base}:".replace("  ", " "),
-                "Name the base that it was made for with --base, and leave --targets out.",
-            )
-        )  # fmt: skip
+    BankError.raise_if(
+        problems,
+        f"the adapter {adapter.name or ''} cannot be refined on {base}:".replace("  ", " "),
+        "Name the base that it was made for with --base, and leave --targets out.",
+    )

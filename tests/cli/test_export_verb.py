@@ -85,8 +85,8 @@ def test_nothing_is_replaced_unasked(lorameta, adapter, base, tmp_path, format):
         (["--format", "onnx"], "unknown format 'onnx'; there are gguf, merged"),
         (["--format", "gguf", "--dtype", "q8_0"], "there are f32, f16, bf16"),
         (["--format", "gguf", "--shard-size", "4GB"], "is for --format merged"),
-        (["--format", "merged", "--shard-size", "big"], "write it like 4GB or 500MB"),
-        (["--format", "merged", "--shard-size", "0"], "write it like 4GB or 500MB"),
+        (["--format", "merged", "--shard-size", "big"], "give e.g. 4GB or 500MB"),
+        (["--format", "merged", "--shard-size", "0"], "give e.g. 4GB or 500MB"),
         (["--format", "gguf", "--base", "nowhere"], "there is no directory nowhere"),
     ],
 )

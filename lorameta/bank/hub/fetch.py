@@ -104,10 +104,7 @@ def fetch(root: Path, records: Iterable[AdapterRecord], *, jobs: int = JOBS) -> 
             client.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    if problems:
-        raise LorametaError(
-            violations(sorted(problems), f"{len(problems)} adapters could not be fetched from the Hub:")
-        )
+    LorametaError.raise_if(sorted(problems), f"{len(problems)} adapters could not be fetched from the Hub:")
     return total
 
 

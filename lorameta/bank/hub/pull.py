@@ -18,7 +18,7 @@ from lorameta.bank.locate import cached_bank, require_hub_id
 from lorameta.bank.lock import WORK, clear_work, has_work, locked, work_folder
 from lorameta.bank.manifest import MANIFEST, parse_manifest, read_manifest
 from lorameta.bank.records import Manifest
-from lorameta.errors import BankError, UsageError, violations
+from lorameta.errors import BankError, UsageError
 from lorameta.files.atomic import sha256, sha256_file
 from lorameta.files.links import remove_folder, user_path
 
@@ -138,8 +138,7 @@ def _located(manifest: Manifest, repo: str, revision: str, root: Path, before: M
     refused = foreign_base(manifest.base)
     if not is_summaries(manifest.summaries["file"]):
         refused.append(f"its summaries are called {manifest.summaries['file']!r}")
-    if refused:
-        raise BankError(violations(refused, f"{repo} was not pulled:", "Ask who published the bank."))
+    BankError.raise_if(refused, f"{repo} was not pulled:", "Ask who published the bank.")
     if stacked := [record.id for record in manifest.adapters if record.shard]:
         raise BankError(f"{repo} was pushed with shards ({len(stacked)} adapters), which cannot be fetched one by one")
     known = {record.id: record for record in before.adapters} if before else {}

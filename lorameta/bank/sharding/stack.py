@@ -34,7 +34,7 @@ from lorameta.bank.sharding.move import (
     require_room,
 )
 from lorameta.bank.sharding.shard import FOLDER, RowLayout, Shard, capacity, row_layout, shard_header, write_shard
-from lorameta.errors import BankError, UsageError, violations
+from lorameta.errors import BankError, UsageError
 from lorameta.files.links import user_path
 
 #: Size of a shard in bytes, at most.
@@ -128,8 +128,7 @@ def _layouts(
             if any(entry.dtype == "F64" for entry in found.modules.file.entries.values()):
                 rounded.add(record.id)
             found.modules.file.close()
-    if problems:
-        raise BankError(violations(problems, "nothing was moved:"))
+    BankError.raise_if(problems, "nothing was moved:")
     return layouts, rounded
 
 

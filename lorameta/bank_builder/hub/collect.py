@@ -12,7 +12,7 @@ from lorameta.bank.hub.client import Client
 from lorameta.bank.hub.presets import Collection, Member
 from lorameta.bank.locate import hub_id
 from lorameta.bank.records import MAX_ID, unsafe_ids
-from lorameta.errors import BankError, UsageError, violations
+from lorameta.errors import BankError, UsageError
 from lorameta.files.links import user_path
 
 #: Columns of a list; only `adapter` is needed.
@@ -102,8 +102,9 @@ def _names(repos: list[str]) -> list[str]:
 
 
 def _checked(found: list[Member]) -> tuple[Member, ...]:
-    if problems := unsafe_ids([member.id for member in found]):
-        raise BankError(violations(problems, "these adapters cannot become a bank:", "Give them ids in a list."))
+    BankError.raise_if(
+        unsafe_ids([member.id for member in found]), "these adapters cannot become a bank:", "Give them ids in a list."
+    )
     return tuple(sorted(found, key=lambda member: member.id))
 
 

@@ -189,8 +189,7 @@ def _published(bank: AdapterBank) -> Manifest:
             f"{len(stacked)} of its own adapters are in shards, which cannot be fetched one by one; undo that first, "
             f"with: lorameta bank stack {bank.path} --undo"
         )
-    if problems:
-        raise BankError(violations(problems, f"the bank {bank.name} cannot be published:"))
+    BankError.raise_if(problems, f"the bank {bank.name} cannot be published:")
     adapters = []
     for record in manifest.adapters:
         if record.shard:

@@ -14,7 +14,7 @@ from lorameta.data import ReadOptions, ReadReport, read_examples
 from lorameta.data.files import FORMATS, format_of
 from lorameta.data.locate import stem_of
 from lorameta.data.split import Parts, split_examples
-from lorameta.errors import DataError, LorametaError, violations
+from lorameta.errors import DataError, LorametaError
 from lorameta.files import json_text
 from lorameta.files.links import user_path
 
@@ -67,8 +67,7 @@ def find_tasks(folder: str | PathLike[str], index: str | PathLike[str] | None = 
     for name, paths in files.items():
         if len(paths) > 1:
             problems.append(f"{' and '.join(path.name for path in paths)} would both be the task {name!r}; rename one")
-    if problems:
-        raise DataError(violations(problems, f"the tasks in {root} cannot be told apart or named:"))
+    DataError.raise_if(problems, f"the tasks in {root} cannot be told apart or named:")
     return [Task(name, paths[0], **known.get(name, {})) for name, paths in sorted(files.items())]
 
 
@@ -115,8 +114,7 @@ def _read_index(path: Path, wanted: bool) -> dict[str, dict[str, Any]]:
                 problems.append(f"{name}: {key} is {value!r:.60}; it must be {_KINDS[key].__name__}")
     if not isinstance(content, list):
         problems.append("it is neither a list nor an object")
-    if problems:
-        raise DataError(violations(problems, f"{path} is no index of tasks:"))
+    DataError.raise_if(problems, f"{path} is no index of tasks:")
     return found
 
 

@@ -13,7 +13,7 @@ from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
 from lorameta.bank.write import fill, hash_files
 from lorameta.bank_builder.train.plan import BankPlan, BankRun
 from lorameta.bank_builder.train.store import TrainedAdapters, in_bank
-from lorameta.errors import BankError, violations
+from lorameta.errors import BankError
 from lorameta.files.atomic import write_file
 from lorameta.training.train import ENGINE
 
@@ -86,8 +86,7 @@ def write(
             path = edit.free_path(run.root, manifest, id)
             records.append(fill(run.root, base, replace(record, path=path), problems, staged))
             moves[path] = staged
-        if problems:
-            raise BankError(violations(problems, f"no bank was written to {run.root}:"))
+        BankError.raise_if(problems, f"no bank was written to {run.root}:")
         used = {record.shard for record in records}
         shards = {file: entry for file, entry in (manifest.shards if manifest else {}).items() if file in used}
         reasons = tuple({"id": id, "reason": why} for id, why in sorted(left_out.items()))

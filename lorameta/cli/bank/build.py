@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.bank.shared import show_notes
+from lorameta.cli.declare import arg, opt, switch
 from lorameta.cli.progress import counting
 from lorameta.cli.reading import with_file_reading
 from lorameta.errors import UsageError
@@ -17,78 +19,55 @@ from lorameta.errors import UsageError
 def build(
     out: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="OUT",
-            help="The bank's directory: new, or one in which an earlier run stopped. With --preset it may be left out: "
+        arg(
+            "OUT",
+            "The bank's directory: new, or one in which an earlier run stopped. With --preset it may be left out: "
             "the place in the cache where --bank NAME finds it.",
-            show_default=False,
         ),
     ] = None,
     adapters: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="One PEFT directory for each adapter; its name becomes the id.")
+        Path | None, opt("DIR", "One PEFT directory for each adapter; its name becomes the id.")
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A collection on the Hub that lorameta knows: lots-of-loras."),
-    ] = None,
-    hub_author: Annotated[
-        str | None,
-        typer.Option("--hub-author", metavar="NAME", help="All adapters of an author; their cards name the datasets."),
-    ] = None,
-    hub_collection: Annotated[
-        str | None, typer.Option("--hub-collection", metavar="SLUG", help="The adapters of a collection on the Hub.")
-    ] = None,
+    preset: Annotated[str | None, opt("NAME", "A collection on the Hub that lorameta knows: lots-of-loras.")] = None,
+    hub_author: Annotated[str | None, opt("NAME", "All adapters of an author; their cards name the datasets.")] = None,
+    hub_collection: Annotated[str | None, opt("SLUG", "The adapters of a collection on the Hub.")] = None,
     hub_list: Annotated[
         Path | None,
-        typer.Option(
-            "--hub-list",
-            metavar="FILE",
-            help="A table with the column adapter (author/name) and any of id, dataset, config, split, input_column, "
+        opt(
+            "FILE",
+            "A table with the column adapter (author/name) and any of id, dataset, config, split, input_column, "
             "output_column, task, family, licence, description.",
         ),
     ] = None,
     base: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|DIR", help="The base model of all adapters: an id of the Hub, or a directory."),
+        str | None, opt("NAME|DIR", "The base model of all adapters: an id of the Hub, or a directory.")
     ] = None,
     datasets: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="<id>.jsonl (.json, .csv, .tsv, .parquet): the rows each was trained on."),
+        Path | None, opt("DIR", "<id>.jsonl (.json, .csv, .tsv, .parquet): the rows each was trained on.")
     ] = None,
     summaries: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A summaries file, where the rows themselves are not at hand.")
+        Path | None, opt("FILE", "A summaries file, where the rows themselves are not at hand.")
     ] = None,
     index: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A table with the column id and any of adapter, dataset (where names do not match), task, family, "
+        opt(
+            "FILE",
+            "A table with the column id and any of adapter, dataset (where names do not match), task, family, "
             "licence, description, source.",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="The bank's name; that of OUT by default.")] = None,
-    revision: Annotated[str | None, typer.Option(metavar="REV", help="Of a base on the Hub.")] = None,
-    base_name: Annotated[
-        list[str] | None,
-        typer.Option("--base-name", metavar="NAME", help="What adapters call the base as well; may be repeated."),
-    ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Of the base's tokenizer.json; by default the base's.")
-    ] = None,
+    name: Annotated[str | None, opt("NAME", "The bank's name; that of OUT by default.")] = None,
+    revision: Annotated[str | None, opt("REV", "Of a base on the Hub.")] = None,
+    base_name: Annotated[list[str] | None, opt("NAME", "What adapters call the base as well; may be repeated.")] = None,
+    tokenizer: Annotated[str | None, opt("DIR", "Of the base's tokenizer.json; by default the base's.")] = None,
     with_sentences: Annotated[
-        bool, typer.Option("--with-sentences", help="Summarise sentence embeddings too (needs the extra sentence).")
+        bool, switch("--with-sentences", "Summarise sentence embeddings too (needs the extra sentence).")
     ] = False,
-    copy_base: Annotated[bool, typer.Option("--copy-base", help="Carry a base directory along in the bank.")] = False,
-    link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies, where that is possible.")] = False,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out what is refused; bank.json says what and why.")
-    ] = False,
-    max_rows: Annotated[
-        int | None, typer.Option("--max-rows", min=1, metavar="N", help="Of a dataset on the Hub (default 50000).")
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Repositories that are asked for at once (default 4).")
-    ] = None,
+    copy_base: Annotated[bool, switch("--copy-base", "Carry a base directory along in the bank.")] = False,
+    link: Annotated[bool, switch("--link", "Hard links instead of copies, where that is possible.")] = False,
+    skip_bad: Annotated[bool, switch("--skip-bad", "Leave out what is refused; bank.json says what and why.")] = False,
+    max_rows: Annotated[int | None, opt("N", "Of a dataset on the Hub (default 50000).", min=1)] = None,
+    jobs: Annotated[int | None, opt("N", "Repositories that are asked for at once (default 4).", min=1)] = None,
     reading: Any = None,
     as_json: common.AsJson = False,
 ) -> None:
@@ -142,10 +121,7 @@ def build(
             }
         )
         return
-    for entry in built.left_out:
-        typer.echo(f"left out: {entry['id']}: {entry['reason']}")
-    for note in built.notes:
-        typer.echo(f"note: {note}")
+    show_notes(built.left_out, built.notes)
     typer.echo(
         f"Made a bank of {built.adapters} adapters in {built.path} in {common.elapsed():.1f} s.\n"
         f"Look at it with: lorameta bank info {common.quoted(built.path)}"

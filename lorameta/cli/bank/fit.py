@@ -10,9 +10,10 @@ import typer
 
 from lorameta.cli import common
 from lorameta.cli.bank.shared import Name
+from lorameta.cli.declare import opt
 from lorameta.cli.progress import counting
 from lorameta.cli.reading import with_file_reading
-from lorameta.errors import DataError, UsageError, violations
+from lorameta.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
@@ -29,25 +30,24 @@ class Fittable(str, Enum):
 @with_file_reading
 def fit(
     bank: Name = common.DEFAULT_BANK,
-    operator: Annotated[Fittable, typer.Option("--operator", help="Which operator.")] = Fittable.neural,
+    operator: Annotated[Fittable, opt(None, "Which operator.")] = Fittable.neural,
     tasks: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="For transfer: the rows that the adapters were trained on, TASK.jsonl for each."
-        ),
+        Path | None, opt("FOLDER", "For transfer: the rows that the adapters were trained on, TASK.jsonl for each.")
     ] = None,
     distance: Annotated[
         list[str] | None,
-        typer.Option(
-            "--distance", "-d", metavar="NAME",
-            help="A distance to fit to; may be given several times. By default all that the bank has summaries for.",
+        opt(
+            "NAME",
+            "A distance to fit to; may be given several times. By default all that the bank has summaries for.",
+            "--distance",
+            "-d",
         ),
     ] = None,
-    width: Annotated[int, typer.Option(min=1, metavar="N", help="Units of each hidden layer.")] = 32,
-    seed: Annotated[int, typer.Option(help="Seed of the network's start and of the cross-validation.")] = 0,
+    width: Annotated[int, opt("N", "Units of each hidden layer.", min=1)] = 32,
+    seed: Annotated[int, opt(None, "Seed of the network's start and of the cross-validation.")] = 0,
     reading: Any = None,
     as_json: common.AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Fit an operator to a bank and keep it there, for `generate --operator NAME`.
 
     Neural: each adapter is rebuilt from the others. The errors are relative and squared: 0 is the adapter itself, 1 is
@@ -106,8 +106,9 @@ def _fit_transfer(bank: AdapterBank, tasks: Path, reading: ReadOptions, as_json:
     from lorameta.operator.transfer_file import save
 
     called = {name: bank.records[name].task or name for name in bank.ids}
-    if problems := unsafe_ids(sorted(set(called.values()))):
-        raise DataError(violations(problems, f"the bank {bank.name} names tasks whose files are not looked for:"))
+    DataError.raise_if(
+        unsafe_ids(sorted(set(called.values()))), f"the bank {bank.name} names tasks whose files are not looked for:"
+    )
     files = {name: tasks / f"{task}.jsonl" for name, task in called.items()}
     if missing := [path.name for path in files.values() if not path.is_file()]:
         raise DataError(f"{tasks} lacks the rows of {len(missing)} tasks: {', '.join(missing[:5])}")

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.bank.shared import show_notes
 from lorameta.cli.progress import counting
 from lorameta.errors import UsageError
 
@@ -57,12 +58,7 @@ def _print(made: Any, kind: str, value: Any) -> None:
     from lorameta.bank.locate import cached_bank
 
     name = value if kind == "preset" and made.path == cached_bank(value).resolve() else made.path
-    for entry in made.left_out:
-        typer.echo(f"left out: {entry['id']}: {entry['reason']}")
-    for was, now in made.renamed.items():
-        typer.echo(f"renamed: {was} is called {now} by now; it is in the bank under that name")
-    for note in made.notes:
-        typer.echo(f"note: {note}")
+    show_notes(made.left_out, made.notes, made.renamed)
     typer.echo(
         f"Made a bank of {made.adapters} adapters in {made.path} in {common.elapsed():.1f} s. They stay on the Hub "
         "until a mix needs them.\n"

@@ -8,23 +8,19 @@ from typing import Annotated
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.declare import arg, opt
 from lorameta.cli.progress import counting
 
 
 def pull(
-    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="author/name of a bank on the Hub.")],
+    hub_id: Annotated[str, arg("HUB_ID", "author/name of a bank on the Hub.")],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", metavar="DIR",
-            help="Where it goes; by default the place in the cache where --bank HUB_ID finds it.", show_default=False,
-        ),
+        opt("DIR", "Where it goes; by default the place in the cache where --bank HUB_ID finds it.", "--output", "-o"),
     ] = None,
-    revision: Annotated[
-        str | None, typer.Option(metavar="REV", help="A branch, a tag or a commit; the newest by default.")
-    ] = None,
+    revision: Annotated[str | None, opt("REV", "A branch, a tag or a commit; the newest by default.")] = None,
     as_json: common.AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Get the index of a bank from the Hub: records, summaries, tokenizer; no dataset, no adapter.
 
     Adapters are fetched when a mix first needs them. Pull again to bring an index up to date.

@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.declare import arg, switch
 from lorameta.cli.progress import waiting
 
 
 def push(
-    bank: Annotated[str, typer.Argument(metavar="BANK", help="A bank's directory, or its name.", show_default=False)],
-    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="author/name; made if it is not there.")],
-    private: Annotated[bool, typer.Option("--private", help="If it is made: for nobody else to see.")] = False,
+    bank: Annotated[str, arg("BANK", "A bank's directory, or its name.")],
+    hub_id: Annotated[str, arg("HUB_ID", "author/name; made if it is not there.")],
+    private: Annotated[bool, switch("--private", "If it is made: for nobody else to see.")] = False,
     as_json: common.AsJson = False,
 ) -> None:
     """Publish a bank on the Hub. Adapters that are on the Hub stay where they are; others go along."""

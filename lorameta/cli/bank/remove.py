@@ -7,22 +7,23 @@ from typing import Annotated
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.bank.shared import outdated, show_outdated
+from lorameta.cli.declare import arg
 
 
 def remove(
-    bank: Annotated[str, typer.Argument(metavar="BANK", help="A bank's directory.")],
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The adapters to take out.")],
+    bank: Annotated[str, arg("BANK", "A bank's directory.")],
+    ids: Annotated[list[str], arg("ID...", "The adapters to take out.")],
     as_json: common.AsJson = False,
 ) -> None:
     """Take adapters out of a bank. Their files stay for an hour, for those who read it; a later change deletes them."""
     from lorameta.bank import AdapterBank
-    from lorameta.bank.fitted import fitted
     from lorameta.bank_builder.members import remove as take_out
 
     opened = common.open_bank(bank)
     shards = take_out(opened, ids)
     now = AdapterBank.open(opened.path)
-    stale = [one for one in fitted(now) if not one.valid]
+    stale = outdated(now)
     if as_json:
         common.print_json(
             {
@@ -37,5 +38,4 @@ def remove(
     typer.echo(f"Removed {', '.join(sorted(set(ids)))} from the bank {now.name}, which has {len(now)} adapters now.")
     if shards:
         typer.echo(f"note: {', '.join(shards)} still holds their bytes, beside adapters that remain")
-    for one in stale:
-        typer.echo(f"note: {one.file} was made for other adapters and is not used any more; {one.remedy}")
+    show_outdated(stale)

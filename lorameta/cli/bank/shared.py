@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lorameta.cli.declare import arg
+
 if TYPE_CHECKING:
-    from lorameta.bank import AdapterRecord
+    from lorameta.bank import AdapterBank, AdapterRecord
+    from lorameta.bank.fitted import Fitted
 
 WHO = ("base", "adapter")
 METRICS = ("base_exact_match", "adapter_exact_match", "base_rouge_l", "adapter_rouge_l")
 METRIC_HEADERS = ("EM base", "adapter", "RL base", "adapter")
 METRIC_NOTE = "EM: exact match, RL: ROUGE-L, on the test rows of each adapter's own task"
 
-Name = Annotated[
-    str, typer.Argument(metavar="BANK", help="A bank's directory, or a name as for --bank of lorameta generate.")
-]
+Name = Annotated[str, arg("BANK", "A bank's directory, or a name as for --bank of lorameta generate.")]
+
+
+def outdated(bank: AdapterBank) -> list[Fitted]:
+    """Return what was fitted to other adapters than the bank has now."""
+    from lorameta.bank.fitted import fitted
+
+    return [one for one in fitted(bank) if not one.valid]
+
+
+def show_outdated(found: Iterable[Fitted]) -> None:
+    """Say what is not used any more."""
+    for one in found:
+        typer.echo(f"note: {one.file} was made for other adapters and is not used any more; {one.remedy}")
+
+
+def show_notes(
+    left_out: Iterable[Mapping[str, Any]], notes: Iterable[str], renamed: Mapping[str, str] | None = None
+) -> None:
+    """Say what a build left out, and what else is to be known of it."""
+    for entry in left_out:
+        typer.echo(f"left out: {entry['id']}: {entry['reason']}")
+    for was, now in (renamed or {}).items():
+        typer.echo(f"renamed: {was} is called {now} by now; it is in the bank under that name")
+    for note in notes:
+        typer.echo(f"note: {note}")
 
 
 def megabytes(advance: Callable[[int], object]) -> Callable[[int], None]:

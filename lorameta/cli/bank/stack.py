@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.declare import arg, opt, switch
 from lorameta.cli.progress import counting
 from lorameta.errors import UsageError
 
 if TYPE_CHECKING:
     from lorameta.bank.sharding.move import Moved
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-
 
 def stack(
-    bank: Annotated[str, typer.Argument(metavar="BANK", help="A bank's directory.", show_default=False)],
-    undo: Annotated[bool, typer.Option("--undo", help="Give each adapter a file of its own again.")] = False,
+    bank: Annotated[str, arg("BANK", "A bank's directory.")],
+    undo: Annotated[bool, switch("--undo", "Give each adapter a file of its own again.")] = False,
     restack: Annotated[
-        bool,
-        typer.Option("--restack", help="Also merge shards that are not full, and drop the rows of removed adapters."),
+        bool, switch("--restack", "Also merge shards that are not full, and drop the rows of removed adapters.")
     ] = False,
-    shard_size: Annotated[
-        str | None,
-        typer.Option("--shard-size", metavar="SIZE", help="A shard's size at most, e.g. 500MB; 4GB by default."),
-    ] = None,
+    shard_size: Annotated[str | None, opt("SIZE", "A shard's size at most, e.g. 500MB; 4GB by default.")] = None,
     int8: Annotated[
-        bool,
-        typer.Option("--int8", help="Store B in 8 bits and the common A once, of adapters trained with --freeze-a."),
+        bool, switch("--int8", "Store B in 8 bits and the common A once, of adapters trained with --freeze-a.")
     ] = False,
     as_json: common.AsJson = False,
 ) -> None:
@@ -49,7 +42,7 @@ def stack(
         raise UsageError("--int8 makes one file, and goes with no other option")
     if bank in common.SHIPPED:
         raise UsageError("a bank that comes with lorameta stays as it is; copy its directory, and stack the copy")
-    limit = SHARD_BYTES if shard_size is None else _bytes_of(shard_size)
+    limit = common.bytes_of(shard_size) or SHARD_BYTES
     opened = common.open_bank(bank)
     total = sum(record.bytes for record in opened.records.values() if restack or bool(record.shard) == undo)
     with counting("unstacking" if undo else "stacking", total, "B") as progress:
@@ -93,10 +86,3 @@ def _lines(moved: Moved, name: str, *, undo: bool) -> list[str]:
         "the same numbers in another order or under other names, and have a new hash:",
         ", ".join(moved.changed),
     ]
-
-
-def _bytes_of(text: str) -> int:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", text, flags=re.IGNORECASE)
-    if match is None:
-        raise UsageError(f"--shard-size {text!r} is no size; give e.g. 4GB or 500MB")
-    return int(float(match[1]) * _UNITS[match[2].lower()])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.declare import arg, opt, switch
 from lorameta.cli.options import options_of
 from lorameta.cli.reading import with_file_reading
 from lorameta.training.settings import LoraTraining
@@ -25,71 +26,53 @@ def train(
     *,
     tasks: Annotated[
         Path,
-        typer.Argument(
-            metavar="TASKS",
-            help="A folder with a dataset in each file (.jsonl, .json, .csv, .tsv, .parquet), named after its task.",
-            show_default=False,
+        arg(
+            "TASKS", "A folder with a dataset in each file (.jsonl, .json, .csv, .tsv, .parquet), named after its task."
         ),
     ],
-    base: Annotated[
-        str, typer.Option("--base", metavar="MODEL", help="The base: a directory or a Hub id.", show_default=False)
-    ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="DIR", help="The bank; say it again to resume.", show_default=False),
-    ],
-    revision: Annotated[str | None, typer.Option(metavar="REV", help="Revision of a base on the Hub.")] = None,
+    base: Annotated[str, opt("MODEL", "The base: a directory or a Hub id.")],
+    output: Annotated[Path, opt("DIR", "The bank; say it again to resume.", "--output", "-o")],
+    revision: Annotated[str | None, opt("REV", "Revision of a base on the Hub.")] = None,
     settings: LoraTraining,
     calibration: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Generic text for --init-a principal, plain or .gz; may be repeated."),
+        list[Path] | None, opt("FILE", "Generic text for --init-a principal, plain or .gz; may be repeated.")
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(metavar="N", help="Trainings at once; by default as many as there are cores.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(metavar="N", help="Threads of each training.")] = None,
+    jobs: Annotated[int | None, opt("N", "Trainings at once; by default as many as there are cores.")] = None,
+    threads: Annotated[int | None, opt("N", "Threads of each training.")] = None,
     dask: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Train on the workers of a dask cluster; the scheduler's address."),
+        str | None, opt("ADDRESS", "Train on the workers of a dask cluster; the scheduler's address.")
     ] = None,
     keep_all: Annotated[
-        bool, typer.Option("--keep-all", help="Keep adapters that do not beat the base on validation rows.")
+        bool, switch("--keep-all", "Keep adapters that do not beat the base on validation rows.")
     ] = False,
     score_rows: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="Test rows that base and adapter answer, for exact match and ROUGE-L; by default 64, and none for a "
-            "base of 300 million parameters or more.",
+        opt(
+            "N",
+            "Test rows that base and adapter answer, for exact match and ROUGE-L; by default 64, and none for a base "
+            "of 300 million parameters or more.",
         ),
     ] = None,
     with_sentences: Annotated[
-        bool,
-        typer.Option("--with-sentences", help="Summarise sentence embeddings too, for the distances on them."),
+        bool, switch("--with-sentences", "Summarise sentence embeddings too, for the distances on them.")
     ] = False,
     prompt_template: Annotated[
         str,
-        typer.Option(
-            "--prompt-template", metavar="TEXT", show_default=False,
-            help="What stands around the input of a row, with {input} in it, or chat, the base's chat template; by "
+        opt(
+            "TEXT",
+            "What stands around the input of a row, with {input} in it, or chat, the base's chat template; by "
             "default inputs are whole prompts.",
         ),
     ] = "",
     tasks_index: Annotated[
-        Path | None,
-        typer.Option(
-            "--tasks-index", metavar="FILE",
-            help="JSON with family, definition, licence and source by id; TASKS/index.json by default.",
-        ),
+        Path | None, opt("FILE", "JSON with family, definition, licence and source by id; TASKS/index.json by default.")
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the bank; its directory's by default.")] = None,
+    name: Annotated[str | None, opt("NAME", "Of the bank; its directory's by default.")] = None,
     reading: Any = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Train again what DIR holds of another base or other settings.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    force: Annotated[bool, switch("--force", "Train again what DIR holds of another base or other settings.")] = False,
+    dry_run: Annotated[bool, switch("--dry-run", "Say what would be done, and write nothing.")] = False,
     as_json: common.AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Train an adapter on each dataset of a folder, and make a bank of them.
 
     A killed run goes on where it was when the same command is given again. An adapter must beat the base on rows that
@@ -176,7 +159,7 @@ def _as_dict(plan: BankPlan, made: BankTraining | None) -> dict[str, Any]:
             "left_out": made.left_out,
             "failed": made.failed,
         }
-    return {**content, "total_seconds": common.elapsed(), "peak_memory_mb": common.peak_memory()}
+    return content | common.costs()
 
 
 def _print(made: BankTraining) -> None:
