@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from lorameta.adapter.lora import LoraPair
 from lorameta.errors import BankError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def attached(model: Any, modules: Mapping[str, LoraPair]) -> Iterator[None]:
 
     layers = dict(model.named_modules())
     problems: list[str] = []
-    added: list[tuple[Any, Any, Any]] = []
+    added: list[tuple[Any, Update]] = []
     for name, pair in modules.items():
         weight = getattr(layers.get(name), "weight", None)
         if weight is None or tuple(weight.shape) != pair.shape:
@@ -39,22 +42,23 @@ def attached(model: Any, modules: Mapping[str, LoraPair]) -> Iterator[None]:
             continue
         A = torch.from_numpy(pair.A).to(weight.device, weight.dtype)
         B = torch.from_numpy(pair.scaling * pair.B).to(weight.device, weight.dtype)
-        added.append((layers[name], A, B))
+        added.append((layers[name], Update(A, B)))
     BankError.raise_if(problems, "the adapter was made for another base; it changes:")
-    handles = []
-    try:
-        for layer, A, B in added:
-            handles.append(layer.register_forward_hook(_adding(A, B)))
+    with ExitStack() as stack:
+        for layer, update in added:
+            stack.enter_context(layer.register_forward_hook(update))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _adding(A: Any, B: Any) -> Any:
-    from torch.nn.functional import linear
+class Update:
+    """A forward hook that adds B A x, or ΔW x, to what a layer gives for x."""
 
-    def hook(_: Any, inputs: tuple[Any, ...], output: Any) -> Any:
-        return output + linear(linear(inputs[0], A), B)
+    def __init__(self, A: torch.Tensor, B: torch.Tensor | None = None) -> None:
+        self.A, self.B = A, B
 
-    return hook
+    def __call__(self, module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+        """Return the output of the layer with the update."""
+        from torch.nn.functional import linear
+
+        added = linear(inputs[0], self.A)
+        return output + (added if self.B is None else linear(added, self.B))

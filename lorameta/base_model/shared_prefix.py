@@ -47,19 +47,16 @@ def packed_losses(model: Any, rows: Sequence[EncodedExample]) -> Any:
     mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
     wanted = torch.tensor(before)
     head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, wanted], *inputs[1:]))
-    try:
+    with head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, wanted], *inputs[1:])):
         logits = model(
             input_ids=torch.tensor([ids]), attention_mask=mask[None, None], position_ids=torch.tensor([positions]),
             use_cache=False,
         ).logits[0]  # fmt: skip
-    finally:
-        hook.remove()
     return cross_entropy(logits.float(), torch.tensor(targets), reduction="none")
 
 
-def common_beginning(rows: Sequence[Sequence[int]]) -> int:
-    """Return how many tokens all rows begin with."""
+def common_beginning(rows: Sequence[Sequence[Any]]) -> int:
+    """Return how many tokens, or characters, all rows begin with."""
     first, last = min(map(list, rows)), max(map(list, rows))  # if these two agree, so do all between them
     return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 

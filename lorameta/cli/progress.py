@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
+
+from lorameta.machine.ticking import ticking
 
 DELAY = 2.0
 #: Bars that are open; while there is one, `waiting` writes nothing.
@@ -25,27 +26,24 @@ def waiting(doing: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    done, start = threading.Event(), time.monotonic()
+    start, shown = time.monotonic(), False
+
+    def show(text: str) -> None:
+        _terminal().write(f"\r{text}")
+        _terminal().flush()
 
     def tick() -> None:
-        pause = DELAY
-        while not done.wait(pause):
-            pause = 1.0
-            if _bars:
-                continue
-            _terminal().write(f"\r{doing} ... {time.monotonic() - start:.0f} s")
-            _terminal().flush()
-        if pause != DELAY:
-            _terminal().write("\r" + " " * (len(doing) + 16) + "\r")
-            _terminal().flush()
+        nonlocal shown
+        if not _bars:
+            shown = True
+            show(f"{doing} ... {time.monotonic() - start:.0f} s")
 
-    clock = threading.Thread(target=tick, daemon=True)
-    clock.start()
     try:
-        yield
+        with ticking(tick, first=DELAY):
+            yield
     finally:
-        done.set()
-        clock.join()
+        if shown:
+            show(" " * (len(doing) + 16) + "\r")
 
 
 @contextmanager

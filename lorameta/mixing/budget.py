@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lorameta.base_model.shared_prefix import common_beginning
+
 if TYPE_CHECKING:
     from lorameta.data import Example
 
@@ -107,8 +109,6 @@ def _seconds_per_row(labelled: Sequence[Example], parameters: int) -> float:
     """A forward pass over one row; the beginning that all prompts share is run once and does not count."""
     if not labelled:
         return 0.0
-    first, last = min(example.input for example in labelled), max(example.input for example in labelled)
-    different = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
-    shared = next(different, min(len(first), len(last))) if len(labelled) > 1 else 0
+    shared = common_beginning([example.input for example in labelled]) if len(labelled) > 1 else 0
     characters = sum(len(example.input) + len(example.output) for example in labelled) / len(labelled) - shared
     return (characters / CHARACTERS + 2) * 2 * parameters / SPEED

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorameta.base_model.attach import Update
 from lorameta.errors import BankError
 
 if TYPE_CHECKING:
@@ -55,20 +56,6 @@ class Stacked:
         return Update(B @ A) if rank * (d_in + d_out) > d_in * d_out else Update(A, B)
 
 
-class Update:
-    """A forward hook that adds B A x, or ΔW x, to what a layer gives for x."""
-
-    def __init__(self, A: torch.Tensor, B: torch.Tensor | None = None) -> None:
-        self.A, self.B = A, B
-
-    def __call__(self, module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
-        """Return the output of the layer with the update."""
-        from torch.nn.functional import linear
-
-        added = linear(inputs[0], self.A)
-        return output + (added if self.B is None else linear(added, self.B))
-
-
 class Factors:
     """k adapters of a base that is in memory.
 
@@ -93,16 +80,11 @@ class Factors:
     @contextmanager
     def attached(self, weights: np.ndarray) -> Iterator[None]:
         """A context in which the base has the update Σ wᵢ ΔWᵢ."""
-        handles = []
-        try:
+        with ExitStack() as stack:
             for name, factors in self.modules.items():
-                update = factors.update(weights)
-                if update is not None:
-                    handles.append(self.model.get_submodule(name).register_forward_hook(update))
+                if (update := factors.update(weights)) is not None:
+                    stack.enter_context(self.model.get_submodule(name).register_forward_hook(update))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def _side_by_side(model: Any, adapters: Sequence[Adapter]) -> dict[str, Shared | Stacked]:

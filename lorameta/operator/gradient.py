@@ -8,7 +8,7 @@ three forward passes over the rows, whatever the size of the bank.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,7 +103,6 @@ def _gathering(
     import torch
 
     sums: dict[str, torch.Tensor] = {}
-    handles = []
 
     def wants_gradient(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
         return output.detach().requires_grad_()
@@ -121,8 +120,8 @@ def _gathering(
 
         return hook
 
-    try:
-        handles.append(model.get_input_embeddings().register_forward_hook(wants_gradient))
+    with ExitStack() as stack:
+        stack.enter_context(model.get_input_embeddings().register_forward_hook(wants_gradient))
         for name in modules:
             layer = model.get_submodule(name)
             A = (
@@ -130,10 +129,7 @@ def _gathering(
                 if common is None
                 else torch.from_numpy(np.array(common[name])).to(layer.weight.device, layer.weight.dtype)
             )
-            handles.append(layer.register_forward_hook(watch(name, A)))
+            stack.enter_context(layer.register_forward_hook(watch(name, A)))
         gathered: dict[str, np.ndarray] = {}
         yield gathered
         gathered |= {name: total.double().cpu().numpy() for name, total in sums.items()}
-    finally:
-        for handle in handles:
-            handle.remove()

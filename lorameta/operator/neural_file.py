@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,16 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorameta.errors import BankError, UsageError
-from lorameta.files import json_text
-from lorameta.files.atomic import write_file
+from lorameta.operator import fitted_file
 from lorameta.operator.network import shapes
 from lorameta.operator.neural import NeuralOperator
 
 if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
-
-FORMAT = 1
-_KEY = "lorameta"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,22 +72,13 @@ def save(found: FittedOperator, bank: AdapterBank) -> Path:
     LorametaError
         The file cannot be written.
     """
-    from safetensors.numpy import save as encode
-
     if found.content_hash != bank.content_hash or len(bank) != len(bank.manifest.adapters):
         raise UsageError(
             f"this operator was fitted to {found.adapters} adapters, which are not the "
             f"{len(bank.manifest.adapters)} of the bank {bank.name}; fit it to the whole bank, or pass it on by hand: "
             "operator_options={'fitted': ...}"
         )
-    header = {"format": FORMAT, **found.as_dict()}
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"))
-    arrays = {name: np.ascontiguousarray(value) for name, value in found.operator.parameters.items()}
-    return write_file(path_of(bank, found.distance), encode(arrays, {_KEY: text}))
-
-
-#: What a header of other types leads to.
-_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
+    return fitted_file.save(path_of(bank, found.distance), found.as_dict(), found.operator.parameters)
 
 
 def load(bank: AdapterBank, distance: str) -> FittedOperator:
@@ -103,18 +89,10 @@ def load(bank: AdapterBank, distance: str) -> FittedOperator:
     BankError
         There is none, it is damaged, or it was fitted when the bank had other adapters; with the remedy.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = path_of(bank, distance)
     remedy = f"fit it with: lorameta bank fit {shlex.quote(str(bank.path))} --distance {distance}"
-    if not path.is_file():
-        raise BankError(f"the bank {bank.name} has no neural operator for the distance {distance!r}; {remedy}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = json_text.decode((file.metadata() or {})[_KEY])
-            parameters = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
-        if header["format"] != FORMAT:
-            raise ValueError(f"format {header['format']!r}, this version of lorameta reads {FORMAT}")
+    lacking = f"the bank {bank.name} has no neural operator for the distance {distance!r}"
+    with fitted_file.reading(path, lacking, remedy) as (header, parameters):
         if {name: value.shape for name, value in parameters.items()} != shapes(int(header["width"])):
             raise ValueError("its arrays are not those of such a network")
         if header["distance"] != distance or not all(np.isfinite(value).all() for value in parameters.values()):
@@ -125,8 +103,6 @@ def load(bank: AdapterBank, distance: str) -> FittedOperator:
         found = FittedOperator(
             operator, distance, header["content_hash"], header["adapters"], header["cross_validated"], header["version"]
         )
-    except (SafetensorError, OSError, RecursionError, *_DAMAGE) as error:
-        raise BankError(f"{path} is damaged ({error}); {remedy}") from error
     if found.content_hash != bank.content_hash:
         raise BankError(
             f"{path} was fitted to {found.adapters} adapters that are not the {len(bank)} of this bank: some were "

@@ -24,7 +24,7 @@ from lorameta.training import choose, memory_plan
 from lorameta.training.adapted import lora_on, pairs_of
 from lorameta.training.checkpoint import CheckpointFolder, key_of
 from lorameta.training.loop import Hooks, Loop
-from lorameta.training.measure import checkpointed, kept_bytes, measure, peak_memory, without_cache
+from lorameta.training.measure import checkpointed, kept_bytes, measure, peak_memory, torch_threads, without_cache
 from lorameta.training.options import RefineSettings
 from lorameta.training.plan import USABLE, TrainingPlan
 from lorameta.training.prefix import Prefix, frozen_layers, in_top_layers
@@ -240,7 +240,7 @@ def prepare(
                 store.alone(f"another process is at work on the same output; its state is in {store.folder}")
             )
             known = store.plan()
-        stack.enter_context(_threads(threads if known is None else known.threads))
+        stack.enter_context(torch_threads(threads if known is None else known.threads))
         begun = time.perf_counter()
         if known is not None:
             loaded = base if isinstance(base, Base) else load_base(name, revision, known.precision)
@@ -305,15 +305,3 @@ def prepare(
             _model=model, _base=loaded, _said=(said or name, revision), _settings=hyper, _options=settings,
             _start=start, _store=store, _prefix=prefix, _log=logger,
         )  # fmt: skip
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lorameta.base_model.batch import EncodedExample, collate, decoder_of
 from lorameta.base_model.load import Base, cast
 from lorameta.base_model.shape import layer_stack
+from lorameta.machine.ticking import ticking
 from lorameta.training.adapted import lora_on
 from lorameta.training.engine import backward, clip, losses_of, optimizer_of
 from lorameta.training.rows import cut
@@ -225,21 +225,26 @@ def peak_memory(every: float = 0.02) -> Iterator[Callable[[], int]]:
     import psutil
 
     process = psutil.Process()
-    largest = [process.memory_info().rss]
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(every):
-            largest[0] = max(largest[0], process.memory_info().rss)
+    largest = 0
 
     def peak() -> int:
-        largest[0] = max(largest[0], process.memory_info().rss)
-        return int(largest[0])
+        nonlocal largest
+        largest = max(largest, process.memory_info().rss)
+        return largest
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    peak()
+    with ticking(peak, every):
         yield peak
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
     finally:
-        done.set()
-        thread.join()
+        torch.set_num_threads(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from os import PathLike
 from typing import Any
 
@@ -109,24 +110,21 @@ def second_moments(
         return before
 
     layers = dict(model.named_modules())
-    handles = [layers[name].register_forward_pre_hook(hook(name)) for name in modules]
     order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
     count = 0
-    try:
-        with torch.no_grad():
-            for start in range(0, len(order), batch):
-                part = [rows[i] for i in order[start : start + batch]]
-                longest = max(map(len, part))
-                ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in part])
-                mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in part])
-                seen.clear()
-                model.get_decoder()(input_ids=ids, attention_mask=mask.long(), use_cache=False)
-                count += int(mask.sum())
-                if progress is not None:
-                    progress(min(start + batch, len(order)), len(order))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), ExitStack() as stack:
+        for name in modules:
+            stack.enter_context(layers[name].register_forward_pre_hook(hook(name)))
+        for start in range(0, len(order), batch):
+            part = [rows[i] for i in order[start : start + batch]]
+            longest = max(map(len, part))
+            ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in part])
+            mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in part])
+            seen.clear()
+            model.get_decoder()(input_ids=ids, attention_mask=mask.long(), use_cache=False)
+            count += int(mask.sum())
+            if progress is not None:
+                progress(min(start + batch, len(order)), len(order))
     arrays = {name: (total / count).numpy() for name, total in sums.items()}
     return {name: arrays[leader[name]] for name in modules}
 

@@ -6,7 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from os import PathLike
@@ -27,7 +27,7 @@ from lorameta.bank_builder.train.plan import (
     make_plan,
     shares,
 )
-from lorameta.bank_builder.train.spread import Lost, close_workers, connected, spread, ticking
+from lorameta.bank_builder.train.spread import Lost, close_workers, connected, spread
 from lorameta.bank_builder.train.store import TrainedAdapters
 from lorameta.bank_builder.train.tasks import find_tasks, read_rows, reason
 from lorameta.bank_builder.train.worker import Job, Outcome, train_task
@@ -35,6 +35,7 @@ from lorameta.bank_builder.train.write import token_encoder, weak, write
 from lorameta.data import ReadOptions
 from lorameta.errors import LorametaError, UsageError
 from lorameta.files.links import user_path
+from lorameta.machine.ticking import ticking
 from lorameta.training import LoraTraining
 from lorameta.training.train import ENGINE
 
@@ -263,8 +264,8 @@ def _train(
             return time_left([note["left"] for note in running.values()], rest, max(workers, len(running)))
 
         def tick() -> None:
-            if report is not None:
-                report(replace(progress, left=left()))
+            assert report is not None
+            report(replace(progress, left=left()))
 
         jobs = [
             Job(
@@ -275,7 +276,7 @@ def _train(
             for id in order
         ]  # fmt: skip
         try:
-            with ticking(tick if report is not None else None):
+            with nullcontext() if report is None else ticking(tick):
                 for index, outcome in spread(train_task, jobs, workers=workers, threads=plan.threads, client=client):
                     id = order[index]
                     del waiting[id]

@@ -7,7 +7,6 @@ large for the memory is known by its name.
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -192,24 +191,3 @@ def close_workers() -> None:
     from joblib.externals.loky import get_reusable_executor
 
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
-
-
-@contextmanager
-def ticking(tick: Callable[[], object] | None, seconds: float = 1.0) -> Iterator[None]:
-    """Call `tick` once in a while from a thread, as long as the body runs."""
-    if tick is None:
-        yield
-        return
-    over = threading.Event()
-
-    def run() -> None:
-        while not over.wait(seconds):
-            tick()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

@@ -27,6 +27,7 @@ from lorameta.errors import LorametaError
 from lorameta.files import tensors
 from lorameta.files.atomic import write_file
 from lorameta.training import LoraTraining, Parts, Trained, load_base, train_adapter
+from lorameta.training.measure import torch_threads
 
 #: Seconds between two notes of how far a training is.
 NOTE_EVERY = 2.0
@@ -90,22 +91,15 @@ def train_task(job: Job) -> Outcome:
     LorametaError
         The base is not on this machine, or is another one there, or a package is missing.
     """
-    import torch
-
     _keep_freed_memory()
-    with _NO_COLLISIONS, warnings.catch_warnings():
+    with _NO_COLLISIONS, torch_threads(job.threads), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what transformers tells peft is not for our users
-        threads = torch.get_num_threads()
-        torch.set_num_threads(job.threads)
+        base = _base(job)
         try:
-            base = _base(job)
-            try:
-                trained = train_adapter(job.parts, base, job.settings, initial=job.initial, progress=_notes(job))
-                scores = _scores(job, base, trained)
-            except Exception as error:  # a task must not take the others with it
-                return Outcome(job.id, error=reason(error))
-        finally:
-            torch.set_num_threads(threads)
+            trained = train_adapter(job.parts, base, job.settings, initial=job.initial, progress=_notes(job))
+            scores = _scores(job, base, trained)
+        except Exception as error:  # a task must not take the others with it
+            return Outcome(job.id, error=reason(error))
     facts = {
         "validation_loss": list(trained.history),
         "best_epoch": trained.best_epoch,

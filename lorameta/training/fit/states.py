@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 from lorameta.adapter.lora import LoraPair
 from lorameta.base_model.attach import attached
 from lorameta.base_model.batch import EncodedExample, collate, decoder_of
+from lorameta.base_model.prefix_cache import PrefixCache, shared_prompt
 from lorameta.base_model.shape import layer_stack
-from lorameta.base_model.shared_prefix import common_beginning
 from lorameta.errors import UsageError
 from lorameta.training.rows import micro_batches
 
@@ -21,8 +22,6 @@ from lorameta.training.rows import micro_batches
 TOKENS, POSITIONS = 2048, 256
 #: Rows of the first batch, whose time gives the forecast.
 FIRST = 8
-#: Fewest tokens of a common beginning for which it is worth to keep its keys and values.
-WORTH = 8
 #: Largest number of cached logits (positions times tokens seen in answers): 256 MB in float32.
 LOGITS = 1 << 26
 
@@ -139,23 +138,20 @@ def find_readout(model: Any, row: EncodedExample) -> Readout:
         raise UsageError(f"{type(model).__name__} has no linear language-model head, so that no readout can be fitted")
     ids = torch.tensor([row.ids[:64]])
     seen: dict[str, Any] = {}
-    handles = [head.register_forward_hook(lambda _, inputs, output: seen.update(x=inputs[0], logits=output))]
     layers = getattr(decoder, layer_stack(decoder) or "", None)
     down = getattr(getattr(layers[-1], "mlp", None), "down_proj", None) if layers is not None else None
     norm = getattr(decoder, "norm", None)
-    if norm is not None:
-        handles.append(norm.register_forward_hook(lambda _, inputs, output: seen.update(h=inputs[0], normed=output)))
-    try:
-        with torch.inference_mode():
-            logits = model(input_ids=ids).logits
-            before = dict(seen)
-            if isinstance(down, torch.nn.Linear) and norm is not None:
-                shift = before["h"].abs().mean() * torch.sign(before["h"])
-                handles.append(down.register_forward_hook(lambda _, inputs, output: output + shift))
-                model(input_ids=ids)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack, torch.inference_mode():
+        watch = lambda layer, hook: stack.enter_context(layer.register_forward_hook(hook))  # noqa: E731
+        watch(head, lambda _, inputs, output: seen.update(x=inputs[0], logits=output))
+        if norm is not None:
+            watch(norm, lambda _, inputs, output: seen.update(h=inputs[0], normed=output))
+        logits = model(input_ids=ids).logits
+        before = dict(seen)
+        if isinstance(down, torch.nn.Linear) and norm is not None:
+            shift = before["h"].abs().mean() * torch.sign(before["h"])
+            watch(down, lambda _, inputs, output: output + shift)
+            model(input_ids=ids)
     own = before["logits"].float()
     scale = float((logits.float() * own).sum() / (own * own).sum())
     if not torch.allclose(logits.float(), scale * own, rtol=1e-2, atol=1e-2 * float(own.abs().mean())):
@@ -204,7 +200,8 @@ def collect(
     """
     import torch
 
-    shared = _shared_prefix(rows)
+    beginning = shared_prompt(rows)
+    shared = len(beginning)
     lengths = [len(row.ids) - shared for row in rows]
     order = [int(index) for index in np.random.default_rng(seed).permutation(len(rows))]
     vocabulary = np.unique(np.concatenate([np.array(row.ids[row.answer_start :]) for row in rows]))
@@ -214,12 +211,12 @@ def collect(
     done: dict[int, dict[str, np.ndarray]] = {}
     forecast = 0.0
     with torch.inference_mode(), attached(model, modules):
-        cache = _cache(model, rows[0].ids[:shared])
+        prefix = PrefixCache(model, beginning) if beginning else None
         began = time.perf_counter()
 
         def run(chosen: Sequence[int]) -> None:
             for batch in micro_batches(lengths, chosen, rows=None, tokens=TOKENS):
-                done.update(_batch(model, readout, rows, batch, vocabulary, pad, shared, cache))
+                done.update(_batch(model, readout, rows, batch, vocabulary, pad, prefix))
                 if progress is not None:
                     progress(len(batch))
 
@@ -238,49 +235,27 @@ def collect(
     return Passed(states, used, time.perf_counter() - start, forecast, tokens)
 
 
-def _shared_prefix(rows: Sequence[EncodedExample]) -> int:
-    """Number of tokens with which all prompts begin; the last of a prompt is never among them."""
-    shared = common_beginning([row.ids[: max(row.answer_start - 1, 0)] for row in rows])
-    return shared if shared >= WORTH and len(rows) > 1 else 0
-
-
-def _cache(model: Any, prefix: Sequence[int]) -> Any:
-    """Keys and values of the shared prefix, or None if there is none."""
-    import torch
-
-    if not prefix:
-        return None
-    return decoder_of(model)(input_ids=torch.tensor([list(prefix)]), use_cache=True).past_key_values
-
-
 def _batch(
     model: Any, readout: Readout, rows: Sequence[EncodedExample], batch: Sequence[int], vocabulary: np.ndarray,
-    pad: int, shared: int, cache: Any,
+    pad: int, prefix: PrefixCache | None,
 ) -> dict[int, dict[str, np.ndarray]]:  # fmt: skip
-    import copy
-
     import torch
 
     ids, attention, answers = collate([rows[index] for index in batch], pad)
+    shared = 0 if prefix is None else len(prefix.prefix)
     wanted = answers[:, shared + 1 :]  # the last shared token predicts no answer token
     given: dict[str, Any] = {"input_ids": ids[:, shared:], "attention_mask": attention, "use_cache": False}
-    if shared:
-        past = copy.deepcopy(cache)
-        past.batch_repeat_interleave(len(batch))
-        given |= {"past_key_values": past, "use_cache": True}
+    if prefix is not None:
+        given["use_cache"] = True
+        given["attention_mask"], given["past_key_values"] = prefix.behind(attention[:, shared:])
         given["position_ids"] = torch.arange(shared, ids.shape[1]).expand(len(batch), -1)
     kept: dict[str, Any] = {}
-    handles = []
-    if readout.norm is not None:
-        handles = [
-            readout.norm.register_forward_hook(lambda _, inputs, output: kept.update(h=inputs[0][:, :-1][wanted])),
-            readout.down.register_forward_hook(lambda _, inputs, output: kept.update(a=inputs[0][:, :-1][wanted])),
-        ]
-    try:
+    with ExitStack() as stack:
+        for name, layer in (("h", readout.norm), ("a", readout.down)):
+            if layer is not None:
+                keep = lambda _, inputs, output, name=name: kept.update({name: inputs[0][:, :-1][wanted]})  # noqa: E731
+                stack.enter_context(layer.register_forward_hook(keep))
         kept["x"] = decoder_of(model)(**given).last_hidden_state[:, :-1][wanted]
-    finally:
-        for handle in handles:
-            handle.remove()
     gold = ids[:, shared + 1 :][wanted].numpy()
     found = vocabulary_logits(readout, kept["x"], vocabulary)
     found |= {name: part.float().numpy() for name, part in kept.items()}

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("joblib")
 
-from lorameta.bank_builder.train.spread import Lost, close_workers, connected, spread, ticking
+from lorameta.bank_builder.train.spread import Lost, close_workers, connected, spread
 from lorameta.errors import LorametaError
 from tests.bank_builder.train.spread_helpers import fail, square_or_die
 
@@ -102,13 +102,3 @@ def test_a_cluster_of_one_core_does_the_work_itself(tmp_path):
     ):
         found = dict(spread(square_or_die, tasks(3, tmp_path), client=client))
     assert os.getpid() not in {pid for _, pid in found.values()}
-
-
-def test_ticking_ends_with_its_body():
-    calls = []
-    with ticking(lambda: calls.append(1), seconds=0.01):
-        time.sleep(0.1)
-    seen = len(calls)
-    assert seen >= 2
-    time.sleep(0.05)
-    assert len(calls) == seen
