@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lorameta.base_model import ALL_LINEAR
-from lorameta.errors import LorametaError, UsageError
-from lorameta.training.fields import documented, same_as, setting
-from lorameta.training.settings import LoraTraining
+from lorameta.errors import UsageError
+from lorameta.training.fields import POSITIVE, at_least, documented, one_of, same_as, setting, violated
+from lorameta.training.settings import CHECKS, LoraTraining, target_problems
 
 #: Passes over the rows where neither steps, nor minutes, nor epochs are given.
 EPOCHS = 3
 #: Rows a step where none are given: a pass over few rows still has some 20 steps.
 BATCH_SIZES = (4, 8)
-PRECISIONS = ("auto", "float32", "bfloat16")
+_MORE_CHECKS = {
+    "steps top_layers evaluations save_steps threads": at_least(1),
+    "minutes save_minutes": POSITIVE,
+    "precision": one_of("auto", "float32", "bfloat16"),
+    "validation_share": (lambda value: 0 < value <= 0.5, "it must be in (0, 0.5]"),
+}
+#: What a run takes as it is given here.
+_PASSED_ON = ("learning_rate", "micro_batch_size", "dropout", "weight_decay", "warmup_steps", "max_gradient_norm",
+              "max_length", "seed")  # fmt: skip
 
 
 @documented
@@ -87,25 +94,10 @@ class RefineSettings:
     )
 
     def __post_init__(self) -> None:
-        problems = []
+        problems = violated(self, CHECKS | _MORE_CHECKS)
         if self.targets is not None:
             object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
-        for name in ("epochs", "steps", "rank", "top_layers", "batch_size", "evaluations", "save_steps", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                problems.append(f"{name} is {value}; it must be at least 1")
-        for name in ("minutes", "save_minutes"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                problems.append(f"{name} is {value}; it must be a positive number")
-        if self.precision not in PRECISIONS:
-            problems.append(f"precision is {self.precision!r}; there are {', '.join(PRECISIONS)}")
-        if not 0 < self.validation_share <= 0.5:
-            problems.append(f"validation_share is {self.validation_share}; it must be in (0, 0.5]")
-        try:
-            self.training(rank=self.rank if self.rank is not None and self.rank > 0 else 8)
-        except LorametaError as error:
-            problems += [line.strip(" -") for line in str(error).splitlines()[1:] if line.strip()]
+            problems += target_problems(self.targets)
         UsageError.raise_if(problems, "the settings cannot work:")
 
     def training(self, *, rank: int, rows: int | None = None, targets: tuple[str, ...] | None = None) -> LoraTraining:
@@ -118,16 +110,9 @@ class RefineSettings:
             rank=rank,
             alpha=2 * rank if self.alpha is None else self.alpha,
             targets=targets or self.targets or (ALL_LINEAR,),
-            learning_rate=self.learning_rate,
-            epochs=EPOCHS if self.epochs is None else max(1, self.epochs),
-            batch_size=max(1, batch),
-            micro_batch_size=self.micro_batch_size,
-            dropout=self.dropout,
-            weight_decay=self.weight_decay,
-            warmup_steps=self.warmup_steps,
-            max_gradient_norm=self.max_gradient_norm,
-            max_length=self.max_length,
-            seed=self.seed,
+            epochs=EPOCHS if self.epochs is None else self.epochs,
+            batch_size=batch,
+            **{name: getattr(self, name) for name in _PASSED_ON},
         )
 
     def steps_of(self, steps_an_epoch: int) -> int | None:

@@ -8,10 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 from lorameta.base_model import ALL_LINEAR
 from lorameta.errors import UsageError
-from lorameta.training.fields import documented, setting
+from lorameta.training.fields import POSITIVE, at_least, documented, one_of, setting, violated
 
 if TYPE_CHECKING:
     from lorameta.data.split import Parts
+
+
+#: Fields of :class:`LoraTraining` → what they must be.
+CHECKS = {
+    "rank epochs batch_size micro_batch_size max_rows measured_rows": at_least(1),
+    "warmup_steps weight_decay": at_least(0),
+    "max_length": at_least(8),
+    "alpha learning_rate max_gradient_norm": POSITIVE,
+    "dropout": (lambda value: 0 <= value < 1, "it must be in [0, 1)"),
+    "seed": (lambda value: 0 <= value < 1 << 63, "it must be at least 0 and below 2**63"),
+    "dtype base_dtype": one_of("float32", "bfloat16"),
+    "init_a": one_of("random", "principal"),
+}
+
+
+def target_problems(targets: tuple[str, ...]) -> list[str]:
+    """Return what is wrong with the layers to adapt."""
+    if not targets or not all(targets):
+        return [f"targets are {targets}; name at least one layer, or {ALL_LINEAR}"]
+    if ALL_LINEAR in targets and len(targets) > 1:
+        return [f"targets are {', '.join(targets)}; {ALL_LINEAR} stands alone"]
+    return []
 
 
 @documented
@@ -80,36 +102,7 @@ class LoraTraining:
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
         object.__setattr__(self, "alpha", float(2 * self.rank if self.alpha is None else self.alpha))
-        problems = [
-            f"{name} is {getattr(self, name)}; it must be at least {least}"
-            for name, least in (("rank", 1), ("epochs", 1), ("batch_size", 1), ("warmup_steps", 0), ("max_length", 8))
-            if getattr(self, name) < least
-        ]
-        for name in ("alpha", "learning_rate", "max_gradient_norm"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                problems.append(f"{name} is {value}; it must be a positive number")
-        if self.micro_batch_size is not None and self.micro_batch_size < 1:
-            problems.append(f"micro_batch_size is {self.micro_batch_size}; it must be at least 1")
-        if not 0 <= self.dropout < 1:
-            problems.append(f"dropout is {self.dropout}; it must be in [0, 1)")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            problems.append(f"weight_decay is {self.weight_decay}; it must be at least 0")
-        if not 0 <= self.seed < 1 << 63:
-            problems.append(f"seed is {self.seed}; it must be at least 0 and below 2**63")
-        if not self.targets or not all(self.targets):
-            problems.append(f"targets are {self.targets}; name at least one layer, or {ALL_LINEAR}")
-        elif ALL_LINEAR in self.targets and len(self.targets) > 1:
-            problems.append(f"targets are {', '.join(self.targets)}; {ALL_LINEAR} stands alone")
-        if self.dtype not in ("float32", "bfloat16"):
-            problems.append(f"dtype is {self.dtype!r}; there are float32 and bfloat16")
-        if self.init_a not in ("random", "principal"):
-            problems.append(f"init_a is {self.init_a!r}; there are random and principal")
-        for name in ("max_rows", "measured_rows"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                problems.append(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.base_dtype not in (None, "float32", "bfloat16"):
-            problems.append(f"base_dtype is {self.base_dtype!r}; there are float32 and bfloat16")
+        problems = violated(self, CHECKS) + target_problems(self.targets)
         UsageError.raise_if(problems, "the training settings cannot work:")
 
     def rate(self, width: int) -> float:
