@@ -1,4 +1,4 @@
-"""One base and one adapter in memory, asked as often as one likes: answers piece by piece, with and without it."""
+"""One base and one adapter in memory, asked as often as one likes: answers as they come, with and without it."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Answerer:
         max_new_tokens : int
             Longest answer.
         on_text : callable, optional
-            Called with each piece of the answer as soon as it is there.
+            Called with each part of the answer as soon as it is there.
         stop : callable, optional
             Asked after each token whether to end the answer.
         raw : bool
@@ -118,7 +118,7 @@ class Answerer:
         import torch
         from transformers import StoppingCriteriaList
 
-        tokenizer, pieces = self._scorer.tokenizer, _Pieces(self.template.one_line, on_text)
+        tokenizer, parts = self._scorer.tokenizer, _Parts(self.template.one_line, on_text)
         longest = positions_of(self._model.config)
         (ids,), _ = encode_prompts(tokenizer, [text if raw else self.prompt(text)])
         length = len(ids)
@@ -126,7 +126,7 @@ class Answerer:
             raise UsageError(f"the prompt has {length} tokens; the base reads {longest} at most")
 
         def ended(*_: Any, **__: Any) -> Any:
-            return torch.tensor([pieces.ended or (stop is not None and stop())])
+            return torch.tensor([parts.ended or (stop is not None and stop())])
 
         adapter = nullcontext() if with_adapter else self._model.disable_adapter()
         with torch.inference_mode(), adapter:
@@ -137,32 +137,32 @@ class Answerer:
                 do_sample=False,
                 eos_token_id=end_tokens(self._model, tokenizer),
                 pad_token_id=tokenizer.pad_token_id,
-                streamer=_streamer(tokenizer, pieces.add),
+                streamer=_streamer(tokenizer, parts.add),
                 stopping_criteria=StoppingCriteriaList([ended]),
             )
-        return pieces.text.strip()
+        return parts.text.strip()
 
 
-class _Pieces:
+class _Parts:
     """The answer so far; leading blanks, and what follows the end of a one-line answer, are no part of it."""
 
     def __init__(self, one_line: bool, on_text: Callable[[str], object] | None) -> None:
         self.text, self.ended = "", False
         self._one_line, self._on_text = one_line, on_text
 
-    def add(self, piece: str) -> None:
+    def add(self, part: str) -> None:
         if self.ended:
             return
-        piece = piece if self.text else piece.lstrip(" \t")
-        if self._one_line and "\n" in piece:
-            piece, self.ended = piece.partition("\n")[0], True
-        self.text += piece
-        if piece and self._on_text is not None:
-            self._on_text(piece)
+        part = part if self.text else part.lstrip(" \t")
+        if self._one_line and "\n" in part:
+            part, self.ended = part.partition("\n")[0], True
+        self.text += part
+        if part and self._on_text is not None:
+            self._on_text(part)
 
 
 def _streamer(tokenizer: Any, add: Callable[[str], None]) -> Any:
-    """A streamer of transformers that hands on each piece of text once no later token can change it."""
+    """Return a streamer of transformers that passes on each part of the text once no later token can change it."""
     try:
         from transformers import TextStreamer
     except ImportError as error:

@@ -66,7 +66,7 @@ class Scores:
         return found
 
     def as_dict(self, *, predictions: bool = False) -> dict[str, Any]:
-        """The numbers with their intervals, rounded to five places, and the predictions if asked for."""
+        """Return the numbers with their intervals, rounded to five places, and the predictions if asked for."""
         values = {k: round(v, 5) if isinstance(v, float) else v for k, v in asdict(self).items()}
         del values["by_row"]
         if not predictions:
@@ -111,7 +111,7 @@ class Scorer:
     def of(
         cls, name: str, model: Any, tokenizer: Any, *, batch_size: int = 32, max_new_tokens: int = MAX_NEW_TOKENS
     ) -> Scorer:
-        """A scorer of a base model that is in memory already; `name` is what messages call it."""
+        """Return a scorer of a base model that is in memory already; `name` is what messages call it."""
         scorer = cls.__new__(cls)
         scorer._take(name, model, tokenizer, batch_size, max_new_tokens)
         return scorer

@@ -160,7 +160,7 @@ class Adapter:
 
 
 def _identity(directory: Path) -> tuple[int, int] | None:
-    """What tells a directory from the one that takes its place; None where there is none."""
+    """Return what tells a directory from the one that takes its place; None where there is none."""
     try:
         state = directory.stat()
     except OSError:

@@ -64,14 +64,14 @@ def card(adapter: Adapter, *, run: Mapping[str, str] | None = None) -> str:
 
 
 def _prompt(template: object) -> list[str]:
-    """Lines of Python that make a prompt of an input; none where inputs are whole prompts."""
+    """Return the lines of Python that make a prompt of an input; none where inputs are whole prompts."""
     if not isinstance(template, str) or not template:
         return []
     return [f'prompt = {json.dumps(template)}.replace("{{input}}", "YOUR INPUT")']
 
 
 def renamed_base(text: str, old: str, new: str) -> str:
-    """A card whose base is called `new`, a Hub id, wherever it was called `old`, in the front matter too."""
+    """Return a card whose base is called `new`, a Hub id, wherever it was called `old`, in the front matter too."""
     text = text.replace(old, new) if old else text
     front, line = text.partition("\n---")[0], f"base_model: {_quoted(new)}"
     if not text.startswith("---\n") or re.search(r"^base_model:", front, re.MULTILINE):
@@ -80,13 +80,13 @@ def renamed_base(text: str, old: str, new: str) -> str:
 
 
 def conflicts(report: Mapping[str, Any]) -> list[str]:
-    """What stands in the way of sharing an adapter; `report` is :attr:`lorameta.Adapter.report`."""
+    """Return what stands in the way of sharing an adapter; `report` is :attr:`lorameta.Adapter.report`."""
     sources = report.get("sources", {}).values()
     return licences.conflicts(licence for source in sources for licence in licences.of_source(source))
 
 
 def _rows(adapter: Adapter) -> list[str]:
-    """Which rows of the Hub it was made for, so that they can be had again."""
+    """Return which rows of the Hub it was made for, so that they can be had again."""
     hub = _hub(adapter)
     if not hub:
         return []
@@ -152,7 +152,7 @@ def _made(adapter: Adapter) -> list[str]:
 
 
 def _stages(auto: Mapping[str, Any]) -> Iterator[str]:
-    """How each stage of ``operator="auto"`` did on rows that it had not seen."""
+    """Yield how each stage of ``operator="auto"`` did on rows that it had not seen."""
     stages = [stage for stage in auto.get("stages", ()) if "loss" in stage]
     if stages:
         held = auto["held_out_rows"]
@@ -165,7 +165,7 @@ def _stages(auto: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _absent(absent: Mapping[str, list[str]]) -> Iterator[str]:
-    """Which adapters lack modules that others change."""
+    """Yield which adapters lack modules that others change."""
     if not absent:
         return
     yield f"- modules that {len(absent)} of the adapters do not change, counted as zero there:"
@@ -177,7 +177,7 @@ def _absent(absent: Mapping[str, list[str]]) -> Iterator[str]:
 
 
 def _parts(adapter: Adapter) -> dict[str, float | None]:
-    """The adapters in a mixture with their weights; of one that was read back, names alone are known."""
+    """Return the adapters in a mixture with their weights; of one that was read back, names alone are known."""
     return {**adapter.weights} or dict.fromkeys(adapter.report.get("sources", {}))
 
 
@@ -207,7 +207,7 @@ def _sources(adapter: Adapter) -> list[str]:
 
 
 def _licences(adapter: Adapter) -> list[str]:
-    """What each licence asks for, how much of the mixture is under it, and which do not go together."""
+    """Return what each licence asks for, how much of the mixture is under it, and which do not go together."""
     sources = adapter.report.get("sources", {})
     if not sources:
         return []
@@ -235,7 +235,7 @@ def _licences(adapter: Adapter) -> list[str]:
 
 
 def _settings(report: Mapping[str, Any]) -> list[str]:
-    """The operator, its temperature if it has one, and its own options."""
+    """Return the operator, its temperature if it has one, and its own options."""
     temperature = report.get("temperature")
     return [
         report["operator"],
@@ -245,7 +245,7 @@ def _settings(report: Mapping[str, Any]) -> list[str]:
 
 
 def _on_hub(base: str) -> bool:
-    """Whether a base's name can be one of the Hub, and no directory is meant by it."""
+    """Check whether a base's name can be one of the Hub, and no directory is meant by it."""
     return _HUB_ID.fullmatch(base) is not None and not is_directory(Path(base))
 
 

@@ -27,10 +27,10 @@ def described(directory: Path) -> str | None:
         return None
     if "adapters.safetensors" in names:
         return mlx()
-    pieces = sorted(name for name in names if re.fullmatch(r"adapter_model-\d+-of-\d+\.safetensors", name))
-    if pieces or f"{WEIGHTS}.index.json" in names:
+    parts = sorted(name for name in names if re.fullmatch(r"adapter_model-\d+-of-\d+\.safetensors", name))
+    if parts or f"{WEIGHTS}.index.json" in names:
         return (
-            f"its weights are in {len(pieces)} piece{'s' * (len(pieces) != 1)} ({', '.join(pieces[:3]) or 'none here'})"
+            f"its weights are in {len(parts)} part{'s' * (len(parts) != 1)} ({', '.join(parts[:3]) or 'none here'})"
             ", which PEFT does not read either: put them together, as with safetensors.torch.load_file of each and one "
             f"save_file into {WEIGHTS}"
         )
@@ -83,7 +83,7 @@ def is_mlx(config: Any) -> bool:
     return isinstance(config, Mapping) and "peft_type" not in config and "fine_tune_type" in config
 
 
-def husk(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+def emptied(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """Return what is said of a file whose tensors were saved before they were gathered; None if they are whole."""
     empty = [key for key, shape in shapes.items() if 0 in shape]
     if not empty:

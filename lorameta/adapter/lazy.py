@@ -69,7 +69,7 @@ class LazyModules(Mapping[str, LoraPair]):
         return f"<LazyModules: {len(self)} modules in {where}{self.file.path}>"
 
     def rows(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        """What a shard holds of this adapter, tensor by tensor in the order of the names.
+        """Yield what a shard holds of this adapter, tensor by tensor in the order of the names.
 
         Yields
         ------
@@ -99,5 +99,5 @@ class LazyModules(Mapping[str, LoraPair]):
 
 
 def stacked_names(halves: Mapping[str, Halves]) -> dict[str, str]:
-    """The names that tensors have in a shard → those that `halves` knows them by."""
+    """Return the names that tensors have in a shard → those that `halves` knows them by."""
     return {f"{module}.lora_{half}": getattr(one, half) for module, one in halves.items() for half in "AB"}

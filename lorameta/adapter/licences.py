@@ -59,13 +59,13 @@ class Licence:
     link: str = ""
 
     def obligation(self) -> str:
-        """What it asks for, in one sentence."""
+        """Return what it asks for, in one sentence."""
         asked = [text for duty, text in DUTIES.items() if duty in self.duties]
         return f"{self.id}: {'; '.join(asked) if asked else 'asks for nothing'}."
 
 
 def _table() -> dict[str, Licence]:
-    """All that are known, by id in lower case."""
+    """Return all that are known, by id in lower case."""
     permissive, copyleft = frozenset({NOTICE}), frozenset({NOTICE, SHARE_ALIKE})
     found = [
         Licence("CC0-1.0", "cc0-1.0"),
@@ -139,7 +139,7 @@ _SPELLINGS = (
 
 
 def parse(text: str) -> tuple[Licence, ...]:
-    """The licences that a text names: an SPDX id or expression, the Hub's name, or as people write them.
+    """Return the licences that a text names: an SPDX id or expression, the Hub's name, or as people write them.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def _one(text: str) -> Licence:
 
 
 def _versioned(match: re.Match[str]) -> str:
-    """The id, in lower case, of a Creative Commons, GNU or Llama licence in other words."""
+    """Return the id, in lower case, of a Creative Commons, GNU or Llama licence in other words."""
     groups = match.groupdict()
     if llama := groups.get("llama"):
         return llama.replace("-", "")
@@ -202,7 +202,7 @@ def _strange(text: str) -> Licence:
 
 
 def of_source(source: Mapping[str, Any]) -> tuple[Licence, ...]:
-    """The licences of an adapter's rows and, where it says so, of the adapter itself.
+    """Return the licences of an adapter's rows and, where it says so, of the adapter itself.
 
     `source` is an entry of ``Adapter.report["sources"]``.
     """
@@ -215,7 +215,7 @@ def of_source(source: Mapping[str, Any]) -> tuple[Licence, ...]:
 
 
 def conflicts(licences: Iterable[Licence]) -> list[str]:
-    """Which licences leave no way to share what derives from all of them, each case in a sentence.
+    """Return which licences leave no way to share what derives from all of them, each case in a sentence.
 
     Only what is known for certain of the licence texts is said, so that silence is no promise.
     """
@@ -230,7 +230,7 @@ def conflicts(licences: Iterable[Licence]) -> list[str]:
 
 
 def doubts(licences: Iterable[Licence]) -> list[str]:
-    """Which sources have no licence, or one whose terms are not known here."""
+    """Return which sources have no licence, or one whose terms are not known here."""
     strange = sorted({licence.id for licence in licences if UNKNOWN in licence.duties})
     named = [name for name in strange if name != UNKNOWN]
     sentences = []
@@ -274,7 +274,7 @@ def _pairs(found: Sequence[Licence]) -> list[str]:
 
 
 def _meet(one: str, other: str) -> bool:
-    """Whether two share-alike licences allow one licence for what derives from both."""
+    """Check whether two share-alike licences allow one licence for what derives from both."""
     first, second = sorted((one, other))
     if first.startswith("CC-BY-SA") and second.startswith("CC-BY-SA"):
         return first != "CC-BY-SA-1.0"  # since 2.0 a later version may be taken
@@ -288,7 +288,7 @@ def _meet(one: str, other: str) -> bool:
 
 
 def front_matter(licences: Iterable[Licence]) -> dict[str, str]:
-    """The fields of a card's front matter that tell the licence, by the Hub's conventions.
+    """Return the fields of a card's front matter that tell the licence, by the Hub's conventions.
 
     ``license`` is the Hub's name where all sources have the same licence; ``unknown`` where none says one; else
     ``other``, with ``license_name`` and, where there is one text to be read, ``license_link``.

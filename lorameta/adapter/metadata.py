@@ -54,7 +54,7 @@ def read_metadata(directory: Path) -> dict[str, Any]:
 
 
 def _sources(given: object) -> dict[str, Any]:
-    """The sources of a mixture with what is kept of each; what is not of the right shape is left out."""
+    """Return the sources of a mixture with what is kept of each; what is not of the right shape is left out."""
     if not isinstance(given, dict):
         return {}
     return {
@@ -65,6 +65,6 @@ def _sources(given: object) -> dict[str, Any]:
 
 
 def _plain(value: object) -> bool:
-    """Whether this is a text, or texts by name."""
+    """Check whether this is a text, or texts by name."""
     inside = value.values() if isinstance(value, dict) else [value]
     return bool(value) and all(isinstance(one, str) for one in inside)

@@ -65,7 +65,7 @@ class LoraSettings:
         return alpha / math.sqrt(rank) if self.rslora else alpha / rank
 
     def targets(self, module: str) -> bool:
-        """Whether PEFT would put this adapter on `module`.
+        """Check whether PEFT would put this adapter on `module`.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class LoraSettings:
         return values.get(module, default)
 
     def _named(self, names: tuple[str, ...] | str | None, listed: frozenset[str], module: str) -> bool:
-        """Whether an expression matches the whole name, or a list has the name or its end after a dot."""
+        """Check whether an expression matches the whole name, or a list has the name or its end after a dot."""
         if not names:
             return False
         if isinstance(names, str):
@@ -178,7 +178,7 @@ def parse_settings(config: Any, problems: list[str]) -> LoraSettings | None:
 
 
 def _is_name(value: Any) -> bool:
-    """Whether a value can be a name or a path: text without control characters, of a length that systems take."""
+    """Check whether a value can be a name or a path: text without control characters, of a length that systems take."""
     return isinstance(value, str) and len(value) <= 4096 and printable(value) == value and value.isprintable()
 
 

@@ -95,7 +95,7 @@ def missing_weights(directory: Path) -> str:
 
 
 def read_config(directory: Path, problems: list[str]) -> tuple[LoraSettings | None, str]:
-    """What the configuration of a PEFT directory says, and its SHA-256; None if it is not plain LoRA."""
+    """Return what the configuration of a PEFT directory says, and its SHA-256; None if it is not plain LoRA."""
     notes: list[str] = []
     config, digest = _read_json(directory / CONFIG, notes)
     settings = parse_settings(config, notes) if config is not None else None
@@ -112,7 +112,7 @@ def parse_key(key: str) -> tuple[str, str] | None:
 def pair_up(
     arrays: Mapping[str, np.ndarray], settings: LoraSettings | None, problems: list[str]
 ) -> dict[str, LoraPair]:
-    """The pairs that the tensors of a file make; see :func:`match_halves`."""
+    """Return the pairs that the tensors of a file make; see :func:`match_halves`."""
     halves = match_halves({key: array.shape for key, array in arrays.items()}, settings, problems)
     return {module: LoraPair(arrays[one.A], arrays[one.B], one.scaling) for module, one in halves.items()}
 
@@ -136,7 +136,7 @@ def match_halves(
     dict of str to Halves
         By module, sorted; only those that are sound.
     """
-    if (other := foreign.husk(shapes) or foreign.of_images(shapes)) is not None:
+    if (other := foreign.emptied(shapes) or foreign.of_images(shapes)) is not None:
         problems.append(other)
         return {}
     halves: dict[str, dict[str, str]] = {}
@@ -175,7 +175,7 @@ def _checked(
     settings: LoraSettings | None,
     problems: list[str],
 ) -> dict[str, Halves]:
-    """The modules of which both halves are there and fit each other and the configuration."""
+    """Return the modules of which both halves are there and fit each other and the configuration."""
     modules: dict[str, Halves] = {}
     for module, pair in sorted(halves.items()):
         if missing := {"A", "B"} - set(pair):
@@ -232,7 +232,8 @@ def config_bytes(modules: Mapping[str, LoraPair], base_model: str, revision: str
 
 
 def weight_arrays(modules: Mapping[str, LoraPair]) -> dict[str, np.ndarray]:
-    """The tensors of `modules` under PEFT's names, scaling folded into B, padded with zeros to the largest rank."""
+    """Return the tensors of `modules` under PEFT's names, scaling folded into B, padded with zeros to the largest
+    rank."""
     rank = max(pair.rank for pair in modules.values())
     arrays: dict[str, np.ndarray] = {}
     for module, pair in modules.items():

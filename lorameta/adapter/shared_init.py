@@ -31,14 +31,14 @@ class SharedInit:
 
 
 def looked_at(modules: Sequence[str]) -> tuple[str, ...]:
-    """At most `MODULES` of the modules, evenly spaced in their sorted order."""
+    """Return at most `MODULES` of the modules, evenly spaced in their sorted order."""
     ordered = sorted(modules)
     places = np.linspace(0, len(ordered) - 1, min(MODULES, len(ordered))).round().astype(int)
     return tuple(ordered[i] for i in dict.fromkeys(places.tolist()))
 
 
 def sketch(A: np.ndarray) -> np.ndarray:
-    """At most `WIDTH` numbers of a factor, whose inner products estimate the cosines of whole factors.
+    """Return at most `WIDTH` numbers of a factor, whose inner products estimate the cosines of whole factors.
 
     The numbers get random signs, always the same, and are added up in `WIDTH` sums; the result is divided by ‖A‖. The
     inner product of two sketches has the cosine as its mean and a standard error of about 1/√WIDTH, if the factors'
@@ -69,7 +69,7 @@ def sketch(A: np.ndarray) -> np.ndarray:
 
 
 def groups(sketches: Mapping[str, Sequence[np.ndarray]], layouts: Mapping[str, object]) -> list[SharedInit]:
-    """The groups of adapters that are connected by a mean cosine of at least `ALIKE`.
+    """Return the groups of adapters that are connected by a mean cosine of at least `ALIKE`.
 
     With 16 modules of 512 numbers the standard error of a mean cosine is 1/√8192 ≈ 0.011. A cosine also has to be five
     standard errors above 0, which matters for tiny adapters only: their unrelated A's are not quite orthogonal.

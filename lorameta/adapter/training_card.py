@@ -16,7 +16,7 @@ def fitted(about: Mapping[str, Any]) -> list[str]:
     facts = {
         "fitted": where,
         "rows": f"{about['used_rows']} of {about['rows']}; {about['held_out_rows']} held out to decide",
-        "loss on the held-out rows (nats a token)": f"{before['loss']:.4f} before, {after['loss']:.4f} after",
+        "loss on the held-out rows (nats per token)": f"{before['loss']:.4f} before, {after['loss']:.4f} after",
         "exact match on the held-out rows": f"{before['exact_match']:.1%} before, {after['exact_match']:.1%} after",
     }
     return [
@@ -34,7 +34,7 @@ def refined(about: Mapping[str, Any]) -> list[str]:
         ],
         "steps": f"{about['steps']} of {about['batch_size']} rows; the state after step {about['best_step']} was kept",
         "rows": f"{about['rows']} trained on, {about['held_out']} held out to choose the state by",
-        "loss on the held-out rows (nats a token)": f"{about['loss_at_start']:.4f} before, {about['loss']:.4f} after",
+        "loss on the held-out rows (nats per token)": f"{about['loss_at_start']:.4f} before, {about['loss']:.4f} after",
         "layers": ", ".join(about["targets"]),
         "rank, alpha, learning rate, seed": f"{about['rank']}, {about['alpha']:g}, {about['learning_rate']:.3g}, "
         f"{about['seed']}",

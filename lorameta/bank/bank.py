@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from os import PathLike
@@ -13,6 +12,7 @@ from lorameta.adapter import Adapter
 from lorameta.bank.hub.fetch import fetch, is_away
 from lorameta.bank.locate import DEFAULT, locate
 from lorameta.bank.manifest import inside, read_manifest
+from lorameta.bank.names import require_known
 from lorameta.bank.reader import AdapterReader
 from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.errors import BankError, UsageError, violations
@@ -173,7 +173,7 @@ class AdapterBank:
         BankError
             The adapter is damaged; everything that is wrong.
         """
-        self._require([id])
+        require_known(self.name, [id], self.records)
         adapter, problems = self.inspect(id)
         if problems or adapter is None:
             raise BankError(violations(problems, f"the adapter {id!r} of the bank {self.name} cannot be used:"))
@@ -195,7 +195,7 @@ class AdapterBank:
             Some could not be had: all of them, with the reasons.
         """
         names = self.ids if ids is None else tuple(ids)
-        self._require(names)
+        require_known(self.name, names, self.records)
         return fetch(self.path, [self.records[name] for name in names])
 
     def __iter__(self) -> Iterator[str]:
@@ -211,18 +211,18 @@ class AdapterBank:
         return f"<AdapterBank {self.name!r}: {len(self)} adapters of {self.manifest.base.model} in {self.path}>"
 
     def select(self, ids: Iterable[str]) -> AdapterBank:
-        """A view of some adapters, in the order given; UsageError on unknown or repeated ids."""
+        """Return a view of some adapters, in the order given; UsageError on unknown or repeated ids."""
         ids = tuple(ids)
-        self._require(ids)
+        require_known(self.name, ids, self.records)
         if repeated := sorted({name for name in ids if ids.count(name) > 1}):
             raise UsageError(f"{', '.join(repeated)} is selected twice")
         whole = self if self._whole is None else self._whole
         return AdapterBank(self.path, self.manifest, _whole=whole, _ids=ids)
 
     def without(self, ids: str | Iterable[str]) -> AdapterBank:
-        """A view that lacks some adapters (one id, or several); UsageError on unknown ids."""
+        """Return a view that lacks some adapters (one id, or several); UsageError on unknown ids."""
         left_out = {ids} if isinstance(ids, str) else set(ids)
-        self._require(left_out)
+        require_known(self.name, left_out, self.records)
         return self.select(name for name in self.ids if name not in left_out)
 
     def check(self) -> CheckReport:
@@ -233,12 +233,12 @@ class AdapterBank:
 
     def inspect(self, id: str) -> tuple[Adapter | None, list[str]]:
         """Read an adapter and list what is wrong with it; the adapter is None where nothing of it could be read."""
-        self._require([id])
+        require_known(self.name, [id], self.records)
         found, problems = self._reader.read(id)
         return (None if found is None else self._adapter(id, found)), problems
 
     def lazy(self, id: str) -> Adapter:
-        """An adapter whose numbers stay in their file: ``modules`` reads a pair at each access and keeps none.
+        """Return an adapter whose numbers stay in their file: ``modules`` reads a pair at each access and keeps none.
 
         Names, shapes and sizes are checked now; numbers are found finite when they are read, and are not hashed, which
         is what ``bank[id]`` does. ``modules`` is a :class:`lorameta.adapter.lazy.LazyModules`, which tells the layout.
@@ -250,7 +250,7 @@ class AdapterBank:
         BankError
             The adapter is damaged; everything that is wrong. Reading a pair may raise it too.
         """
-        self._require([id])
+        require_known(self.name, [id], self.records)
         found, problems = self._reader.read(id, lazy=True)
         if problems or found is None:
             raise BankError(violations(problems, f"the adapter {id!r} of the bank {self.name} cannot be used:"))
@@ -260,10 +260,3 @@ class AdapterBank:
         base = self.manifest.base
         location = str(self.path / base.model) if base.sha256 else base.model
         return Adapter(found.modules, location, self.base_revision, name=id)
-
-    def _require(self, ids: Iterable[str]) -> None:
-        unknown = [name for name in ids if name not in self.records]
-        if unknown:
-            near = [match for name in unknown for match in difflib.get_close_matches(str(name), self.ids, n=2)]
-            hint = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else f"it has {len(self)} others"
-            raise UsageError(f"the bank {self.name} has no adapter {', '.join(map(repr, unknown))}; {hint}")

@@ -22,7 +22,7 @@ _PAIRS = 50
 
 
 def equal_updates(bank: AdapterBank, measures: Mapping[str, Measures]) -> list[str]:
-    """What to say of adapters that are the same; `measures` are those of the adapters that are sound."""
+    """Return what to say of adapters that are the same; `measures` are those of the adapters that are sound."""
     same: dict[str, list[str]] = defaultdict(list)
     for name, record in bank.records.items():
         same[record.sha256].append(name)
@@ -53,7 +53,7 @@ def difference(one: Adapter, other: Adapter) -> float:
 
 
 def _near(measures: Mapping[str, Measures]) -> list[tuple[str, str]]:
-    """Pairs of adapters with the same modules whose norms agree in each of them."""
+    """Return the pairs of adapters with the same modules whose norms agree in each of them."""
     ordered = sorted((one.norm, name) for name, one in measures.items() if one.norm > 0)
     found: list[tuple[str, str]] = []
     for i, (norm, name) in enumerate(ordered):

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from lorameta.bank.garbage import STAGING, delete_expired, named_by, retire
 from lorameta.bank.lock import clear_work, locked, work_folder
 from lorameta.bank.manifest import MANIFEST, inside, parse_manifest
-from lorameta.bank.records import Manifest, parse
-from lorameta.errors import BankError, LorametaError, violations
+from lorameta.bank.parse import parse
+from lorameta.bank.records import Manifest
+from lorameta.errors import BankError, LorametaError, UsageError, violations
 from lorameta.files import json_text
 from lorameta.files.atomic import sha256, write_file
 from lorameta.files.links import reason, user_path
@@ -109,6 +110,17 @@ def write(root: Path, change: Callable[[Manifest | None], Manifest | Change]) ->
     raise LorametaError(f"other processes changed {root} {_TRIES} times meanwhile; try again when they are done")
 
 
+def replace_bank(root: Path, before: Manifest | None, change: Change) -> None:
+    """Write a bank in the place of `before`, or where there was none; UsageError if there is another one by now."""
+
+    def checked(now: Manifest | None) -> Change:
+        if now != before:
+            raise UsageError(f"another process changed {root} meanwhile; run the same command again")
+        return change
+
+    write(root, checked)
+
+
 @contextmanager
 def staging(root: Path) -> Iterator[Path]:
     """A new, empty directory inside a bank for what is about to be moved in; emptied afterwards, or by a later writer.
@@ -124,7 +136,8 @@ def staging(root: Path) -> Iterator[Path]:
 
 
 def free_path(root: Path, manifest: Manifest | None, id: str) -> str:
-    """Where the directory of a new adapter goes: ``adapters/<id>``, or one beside it where something is already."""
+    """Return where the directory of a new adapter goes: ``adapters/<id>``, or one beside it where something is
+    already."""
     taken = {record.path.lower() for record in manifest.adapters} if manifest else set()
     path = f"adapters/{id}"
     while path.lower() in taken or os.path.lexists(root / path):
@@ -155,7 +168,7 @@ def _commit(root: Path, before: bytes | None, change: Change, moved: dict[Path, 
 
 
 def _kept(root: Path, old: Manifest | None, manifest: Manifest) -> Summaries | None:
-    """The summaries that a bank has, less those of removed adapters; None if they are all needed."""
+    """Return the summaries that a bank has, less those of removed adapters; None if they are all needed."""
     ids = [record.id for record in manifest.adapters]
     known = {record.id for record in old.adapters} if old else set()
     BankError.raise_if(sorted(set(ids) - known), "no summaries were handed over for these adapters:")
@@ -167,7 +180,7 @@ def _kept(root: Path, old: Manifest | None, manifest: Manifest) -> Summaries | N
 
 
 def _complete(old: Manifest | None, manifest: Manifest, summaries: Summaries | None) -> tuple[Manifest, bytes | None]:
-    """The manifest with what summaries say of themselves, and their file; no file if it stays the same."""
+    """Return the manifest with what summaries say of themselves, and their file; no file if it stays the same."""
     if summaries is None:
         return replace(manifest, summaries=dict(old.summaries) if old else manifest.summaries), None
     from lorameta.encoder.storage import to_bytes
@@ -187,7 +200,7 @@ def _complete(old: Manifest | None, manifest: Manifest, summaries: Summaries | N
 
 
 def _encode(root: Path, manifest: Manifest) -> bytes:
-    """The bytes of ``bank.json``; BankError with everything in it that cannot be."""
+    """Return the bytes of ``bank.json``; BankError with everything in it that cannot be."""
     try:
         text = json.dumps(manifest.as_dict(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
         content = json_text.decode(text.encode())

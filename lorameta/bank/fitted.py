@@ -41,7 +41,7 @@ class Fitted:
 
 
 def fitted(bank: AdapterBank) -> list[Fitted]:
-    """The fitted operators of a whole bank and its leave-one-out record, sorted by file."""
+    """Return the fitted operators of a whole bank and its leave-one-out record, sorted by file."""
     found = []
     for path in sorted((bank.path / "operators").glob("*.safetensors")):
         header = _header_of_operator(path)

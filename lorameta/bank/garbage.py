@@ -18,7 +18,8 @@ from pathlib import Path
 
 from lorameta.adapter import peft_format
 from lorameta.bank.lock import WORK, clear_work, has_work, work_folder
-from lorameta.bank.records import Manifest, unsafe_path
+from lorameta.bank.names import unsafe_path
+from lorameta.bank.records import Manifest
 from lorameta.files import json_text
 from lorameta.files.atomic import STALE_AFTER, write_file
 from lorameta.files.links import is_link, read_below
@@ -37,7 +38,7 @@ _DELETABLE = re.compile(r"(adapters/[^/]+(/[^/]+)?|shards/[^/]+|summaries(-[0-9a
 
 
 def named_by(manifest: Manifest) -> set[str]:
-    """The files and adapters' directories that a manifest names, relative to the bank."""
+    """Return the files and adapters' directories that a manifest names, relative to the bank."""
     found = {manifest.summaries.get("file", ""), "tokenizer", *manifest.shards}
     if manifest.base.sha256:
         found.add(manifest.base.model)
@@ -49,7 +50,7 @@ def named_by(manifest: Manifest) -> set[str]:
 
 
 def retired(root: Path) -> set[str]:
-    """The paths that wait to be deleted."""
+    """Return the paths that wait to be deleted."""
     return set(_read(root))
 
 

@@ -24,7 +24,7 @@ _HUB_ID = re.compile(rf"{_PART}/{_PART}")
 
 
 def hub_id(name: str) -> str | None:
-    """The id that ``author/name`` or ``hub:author/name`` stands for; None if it can be none."""
+    """Return the id that ``author/name`` or ``hub:author/name`` stands for; None if it can be none."""
     text = name.removeprefix(PREFIX)
     return text if _HUB_ID.fullmatch(text) and ".." not in text and "--" not in text else None
 
@@ -38,12 +38,12 @@ def require_hub_id(name: str, what: str = "a repository") -> str:
 
 
 def cached_bank(name: str) -> Path:
-    """The directory in the cache for the index of a preset, or of a bank on the Hub."""
+    """Return the directory in the cache for the index of a preset, or of a bank on the Hub."""
     return cache_directory() / "banks" / name.removeprefix(PREFIX).replace("/", "--")
 
 
 def locate(name: str | os.PathLike[str]) -> Path:
-    """The directory of a bank.
+    """Return the directory of a bank.
 
     Parameters
     ----------

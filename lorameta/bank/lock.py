@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lorameta.errors import LorametaError, LorametaWarning
+from lorameta.errors import LorametaError, LorametaWarning, UsageError
 from lorameta.files.links import link_in, own_folder, reason, remove_folder
 
 #: Directory inside a bank for what is no part of it: the lock, what waits to be deleted, work that can be resumed.
@@ -28,13 +28,30 @@ def work_folder(root: Path, *parts: str) -> Path:
 
 
 def has_work(root: Path, *parts: str) -> bool:
-    """Whether such a directory is there, and is no link."""
+    """Check whether such a directory is there, and is no link."""
     return link_in(root, WORK, *parts) is None and root.joinpath(WORK, *parts).is_dir()
 
 
 def clear_work(root: Path, *parts: str) -> None:
     """Delete such a directory; a link, or what is behind one, is left alone."""
     remove_folder(root, WORK, *parts)
+
+
+def refuse_foreign(root: Path, own: str, beside: Iterable[str] = ()) -> None:
+    """Raise UsageError if a bank cannot be made in `root`: a file, or a directory with the files of others.
+
+    Parameters
+    ----------
+    own : str
+        The folder of a stopped run of the same kind, with which the directory may go on.
+    beside : iterable of str
+        What else may be there.
+    """
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is a file; give a new directory")
+    foreign = sorted({path.name for path in root.iterdir()} - {WORK, *beside}) if root.is_dir() else []
+    if foreign and not has_work(root, own):
+        raise UsageError(f"{root} is not empty: it holds {', '.join(foreign[:5])}; give a new directory")
 
 
 @contextmanager

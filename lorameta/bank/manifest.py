@@ -9,7 +9,9 @@ from typing import Any, Protocol
 from lorameta.adapter import peft_format
 from lorameta.adapter.base_names import same_base
 from lorameta.adapter.peft_config import LoraSettings
-from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest, parse, unsafe_path
+from lorameta.bank.names import unsafe_path
+from lorameta.bank.parse import parse
+from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
 from lorameta.errors import BankError, violations
 from lorameta.files import json_text, tensors
 from lorameta.files.links import is_directory, reason, resolved, same
@@ -39,7 +41,8 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def parse_manifest(directory: Path, data: bytes) -> Manifest:
-    """The manifest that the bytes of a ``bank.json`` hold; `directory` is what messages name. Errors as above."""
+    """Return the manifest that the bytes of a ``bank.json`` hold; `directory` is what messages name. Errors as
+    above."""
     path = directory / MANIFEST
     try:
         content = json_text.decode(data)
@@ -65,7 +68,7 @@ def inside(root: Path, relative: str) -> Path:
 
 
 def base_problem(root: Path, directory: Path, base: BaseRecord, settings: LoraSettings) -> str | None:
-    """Why an adapter's configuration does not belong to the bank's base; None if it does.
+    """Return why an adapter's configuration does not belong to the bank's base; None if it does.
 
     A base that is a directory is known by ``base.name``, by its path, or by no name at all.
     """
@@ -105,7 +108,7 @@ class Found(Protocol):
 
 
 def facts_of(found: Found, settings: LoraSettings) -> dict[str, Any]:
-    """The fields of a record that its files decide."""
+    """Return the fields of a record that its files decide."""
     return {
         "rank": settings.rank,
         "alpha": settings.alpha,
@@ -118,7 +121,7 @@ def facts_of(found: Found, settings: LoraSettings) -> dict[str, Any]:
 
 
 def disagreements(record: AdapterRecord, facts: Mapping[str, Any]) -> list[str]:
-    """Where a record says something else than its files; each begins with the name of the field."""
+    """Return where a record says something else than its files; each begins with the name of the field."""
     return [
         f"{key} is {value!r} by the files and {getattr(record, key)!r} by bank.json; get the adapter again"
         for key, value in facts.items()

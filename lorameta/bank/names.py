@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
+
+from lorameta.errors import UsageError
 
 #: Length of an id at most.
 MAX_ID = 128
@@ -15,7 +19,7 @@ _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt"
 
 
 def unsafe_ids(ids: list[str]) -> list[str]:
-    """What is wrong with a bank's ids: they become file names on any system."""
+    """Return what is wrong with a bank's ids: they become file names on any system."""
     problems = []
     seen: dict[str, str] = {}
     for one in ids:
@@ -29,8 +33,16 @@ def unsafe_ids(ids: list[str]) -> list[str]:
     return problems
 
 
+def require_known(bank: str, ids: Iterable[str], known: Collection[str]) -> None:
+    """Raise UsageError for ids that are not among those of a bank of this name."""
+    if unknown := [name for name in ids if name not in known]:
+        near = [match for name in unknown for match in difflib.get_close_matches(str(name), known, n=2)]
+        hint = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else f"it has {len(known)} others"
+        raise UsageError(f"the bank {bank} has no adapter {', '.join(map(repr, unknown))}; {hint}")
+
+
 def unsafe_path(path: str) -> list[str]:
-    """What is wrong with a path that must lead to a file of the bank."""
+    """Return what is wrong with a path that must lead to a file of the bank."""
     parts = PurePosixPath(path).parts
     if not path or "\\" in path or "\0" in path or ":" in path or path.startswith("/") or {"..", "~"} & set(parts):
         return [f"the path {path[:200]!r} leads out of the bank; it must be relative, with '/', without '..'"]

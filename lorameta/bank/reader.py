@@ -97,7 +97,7 @@ class AdapterReader:
             shard.file.close()
 
     def _place(self, record: AdapterRecord) -> AdapterRecord | None:
-        """The record of the same adapter in the present ``bank.json``; None if it is not there any more."""
+        """Return the record of the same adapter in the present ``bank.json``; None if it is not there any more."""
         new = self._records_now.get(record.id)
         if new is record:
             return record
@@ -153,7 +153,8 @@ class AdapterReader:
         return found, problems
 
     def _read_lazily(self, record: AdapterRecord, directory: Path, problems: list[str]) -> PeftAdapter:
-        """The configuration, and where the numbers are; that they are as many as they should be is all that is sure."""
+        """Return the configuration, and where the numbers are; that they are as many as they should be is all that is
+        sure."""
         settings, digest = peft_format.read_config(directory, problems)
         modules: LazyModules | dict[str, LoraPair] = {}
         size = record.bytes
@@ -204,7 +205,7 @@ def _halves_of(file: TensorFile, settings: LoraSettings | None, problems: list[s
 
 
 def _load(record: AdapterRecord, modules: LazyModules, problems: list[str]) -> dict[str, LoraPair]:
-    """All pairs of a row, once its hash and its numbers are found right."""
+    """Return all pairs of a row, once its hash and its numbers are found right."""
     notes: list[str] = []
     if isinstance(modules, QuantizedModules):
         pairs = modules.verified(record.row_sha256, notes)

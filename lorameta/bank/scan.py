@@ -49,7 +49,7 @@ class Measures:
         self._chosen = frozenset(looked_at(list(self.layout)))
 
     def add(self, module: str, half: str, rows: np.ndarray) -> None:
-        """Take in one factor as (r, d): `half` "A" as it is, "B" transposed; float32, not kept.
+        """Add one factor as (r, d): `half` "A" as it is, "B" transposed; float32, not kept.
 
         Overflow is noted in `finite`; callers switch numpy's warning of it off, once for many factors.
         """
@@ -118,7 +118,8 @@ def scan_directory(directory: Path, problems: list[str]) -> Scan | None:
 
 
 def layout_of(entries: Mapping[str, Entry], settings: LoraSettings, problems: list[str]) -> Layout:
-    """The modules that a weights file holds, by its header alone; what is wrong with its names and shapes is noted."""
+    """Return the modules that a weights file holds, by its header alone; what is wrong with its names and shapes is
+    noted."""
     problems += [f"{name} has dtype {e.dtype}" for name, e in entries.items() if e.dtype not in tensors.KINDS]
     halves = peft_format.match_halves({name: entry.shape for name, entry in entries.items()}, settings, problems)
     return {module: (one.rank, one.d_out, one.d_in, one.scaling) for module, one in halves.items()}

@@ -9,7 +9,7 @@ from lorameta.bank.scan import Layout
 
 
 def odd_shapes(layouts: Mapping[str, Layout]) -> list[tuple[str, str]]:
-    """The modules whose shape differs from that in most other adapters, as id and what is wrong."""
+    """Return the modules whose shape differs from that in most other adapters, as id and what is wrong."""
     shapes: dict[str, dict[tuple[int, int], list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, layout in layouts.items():
         for module, (_, d_out, d_in, _) in layout.items():

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from lorameta.adapter import peft_format
 from lorameta.bank import edit
 from lorameta.bank.manifest import MANIFEST, base_problem, disagreements, facts_of, inside, read_manifest
-from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest, unsafe_ids, unsafe_path
+from lorameta.bank.names import unsafe_ids, unsafe_path
+from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
 from lorameta.bank.scan import scan_directory
 from lorameta.errors import BankError
 from lorameta.files.atomic import sha256_file
@@ -137,6 +138,7 @@ def fill(
 
 
 def hash_files(directory: Path) -> dict[str, str]:
-    """SHA-256 of every file of a base model's directory, by its path in it; hidden files are no part of it."""
+    """Return the SHA-256 of every file of a base model's directory, by its path in it; hidden files are no part of
+    it."""
     files = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
     return {path.relative_to(directory).as_posix(): sha256_file(path) for path in files}

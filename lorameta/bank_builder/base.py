@@ -127,7 +127,8 @@ def _copy(files: list[Path], target: Path, link: bool) -> None:
 
 
 def _name_of(base: Path, said: Iterable[str]) -> str | None:
-    """What adapters call a base that is a directory: the name in its config, or the path most of them know it by."""
+    """Return what adapters call a base that is a directory: the name in its config, or the path most of them know it
+    by."""
     try:
         content = json_text.read(base / "config.json")
         known = str(content.get("_name_or_path") or "")

@@ -117,7 +117,7 @@ def _import_one(
 
 
 def _base_problem(root: Path, base: BankBase, settings: LoraSettings, source: Source) -> str | None:
-    """Why an adapter does not belong to the base, as the finished bank will see it."""
+    """Return why an adapter does not belong to the base, as the finished bank will see it."""
     carried = base.directory is not None and base.record.model == "base"
     if carried and not settings.base_model:
         return None
@@ -128,7 +128,7 @@ def _base_problem(root: Path, base: BankBase, settings: LoraSettings, source: So
 
 
 def _verified(content: dict[str, Any] | None) -> ImportedAdapter | None:
-    """What an earlier run found in the very files that are there."""
+    """Return what an earlier run found in the very files that are there."""
     try:
         facts, layout = (content or {})["facts"], (content or {})["layout"]
         shapes = {module: (one[0], one[1], one[2], one[3]) for module, one in layout.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from lorameta.adapter import peft_format
 from lorameta.bank import edit
-from lorameta.bank.counting import Counting
+from lorameta.bank.counting import Counting, silent
 from lorameta.bank.garbage import retired
-from lorameta.bank.lock import WORK, clear_work, has_work, locked, work_folder
+from lorameta.bank.lock import clear_work, has_work, locked, refuse_foreign, work_folder
 from lorameta.bank.manifest import MANIFEST, read_manifest
 from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.bank.write import hash_files
@@ -72,7 +71,7 @@ def build(
     link: bool = False,
     skip_bad: bool = False,
     reading: ReadOptions | None = None,
-    counting: Counting = lambda doing, total, unit: nullcontext(lambda count: None),
+    counting: Counting = silent,
 ) -> Built:
     """Make a bank.
 
@@ -147,7 +146,7 @@ def build(
         work = work_folder(root, "build")
         _recover(root, work)
         bad: dict[str, list[str]] = {}
-        with counting("taking in", len(sources), "adapters") as progress:
+        with counting("importing", len(sources), "adapters") as progress:
             imported = import_all(root, work, sources, found_base, bad, link, progress)
         _stop_or_skip(bad, skip_bad, root, "adapters")
         kept = [source for source in sources if source.id not in bad]
@@ -184,13 +183,13 @@ def _load(path: str | PathLike[str] | None) -> Summaries | None:
 
 
 def _said(sources: list[Source]) -> list[str]:
-    """What the adapters call their base."""
+    """Return what the adapters call their base."""
     found = (peft_format.read_config(source.adapter, [])[0] for source in sources)
     return [settings.base_model for settings in found if settings is not None]
 
 
 def _finished(root: Path, sources: list[Source]) -> Built | None:
-    """The bank of a run that was killed when it was done but for its work folder; None if there is none."""
+    """Return the bank of a run that was killed when it was done except for its work folder; None if there is none."""
     if not has_work(root, "build") or not (root / MANIFEST).exists():
         return None
     with locked(root, name="build.lock"):
@@ -208,13 +207,8 @@ def _refuse_foreign(root: Path, base: BankBase) -> None:
     """A bank must not be made around the files of others."""
     if (root / MANIFEST).exists():
         raise UsageError(f"{root} is a bank already; add to it with: lorameta bank add {root} ADAPTER")
-    if root.exists() and not root.is_dir():
-        raise UsageError(f"{root} is a file; give a new directory")
     own = base.directory.relative_to(root).parts[:1] if base.directory and base.directory.is_relative_to(root) else ()
-    if root.is_dir() and not has_work(root, "build"):
-        foreign = sorted(path.name for path in root.iterdir() if path.name not in (WORK, *own))
-        if foreign:
-            raise UsageError(f"{root} is not empty: it holds {', '.join(foreign[:5])}; give a new directory")
+    refuse_foreign(root, "build", own)
 
 
 def _recover(root: Path, work: Path) -> None:

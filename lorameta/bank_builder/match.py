@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.adapter import peft_format
-from lorameta.bank.records import unsafe_ids
+from lorameta.bank.names import unsafe_ids
 from lorameta.errors import BankError, UsageError
 from lorameta.files import json_text
 from lorameta.files.links import user_path
@@ -128,7 +128,7 @@ def _is_adapter(path: Path) -> bool:
 
 
 def _files(directory: Path) -> dict[str, list[Path]]:
-    """The files with rows, by name without extension."""
+    """Return the files with rows, by name without extension."""
     from lorameta.data.files import format_of
     from lorameta.data.locate import stem_of
 
@@ -153,7 +153,7 @@ def _near(name: str, others: Any) -> str:
 
 
 def _read_index(path: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
-    """Rows of the index by id."""
+    """Return the rows of the index by id."""
     from lorameta.data.files import read_file
     from lorameta.data.problems import Problems
 
@@ -179,7 +179,7 @@ def _read_index(path: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def _source(value: Any) -> dict[str, Any]:
-    """What a record says of the origin of its rows: an object, also as JSON text in a table; else its name."""
+    """Return what a record says of the origin of its rows: an object, also as JSON text in a table; else its name."""
     if isinstance(value, Mapping):
         return dict(value)
     try:

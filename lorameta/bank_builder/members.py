@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
@@ -14,7 +13,8 @@ from lorameta.adapter.lazy import LazyModules
 from lorameta.bank import edit
 from lorameta.bank.bank import AdapterBank
 from lorameta.bank.manifest import base_problem, facts_of
-from lorameta.bank.records import AdapterRecord, Manifest, unsafe_ids
+from lorameta.bank.names import require_known, unsafe_ids
+from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.bank.scan import Scan, scan_directory
 from lorameta.bank.shapes import odd_shapes
 from lorameta.bank_builder.copying import copy_adapter
@@ -123,7 +123,7 @@ def add(
             others = tuple(one for one in manifest.adapters if one.id != name)
             known = AdapterBank(bank.path, manifest).summaries.select([one.id for one in others])
             left_out = tuple(entry for entry in manifest.left_out if entry["id"] != name)
-            new = replace(manifest, adapters=(*others, record), left_out=left_out, shards=_needed(manifest, others))
+            new = replace(manifest, adapters=(*others, record), left_out=left_out, shards=manifest.shards_of(others))
             return edit.Change(new, _joined(known, mine), {record.path: folder / "adapter"})
 
         edit.update(bank.path, change)
@@ -154,15 +154,11 @@ def remove(bank: AdapterBank, ids: Sequence[str]) -> tuple[str, ...]:
 
     def change(manifest: Manifest) -> Manifest:
         nonlocal partly
-        known = [record.id for record in manifest.adapters]
-        if unknown := sorted(gone - set(known)):
-            near = [match for one in unknown for match in difflib.get_close_matches(one, known, n=2)]
-            hint = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else f"it has {len(known)} others"
-            raise UsageError(f"the bank {bank.name} has no adapter {', '.join(map(repr, unknown))}; {hint}")
+        require_known(bank.name, sorted(gone), [record.id for record in manifest.adapters])
         left = tuple(record for record in manifest.adapters if record.id not in gone)
         if not left:
             raise UsageError(f"the bank {bank.name} would be empty then; delete its directory, {bank.path}, instead")
-        shards = _needed(manifest, left)
+        shards = manifest.shards_of(left)
         of_gone = {record.shard for record in manifest.adapters if record.id in gone}
         partly = tuple(sorted(of_gone & set(shards)))
         return replace(manifest, adapters=left, shards=shards)
@@ -202,7 +198,7 @@ def _accept(bank: AdapterBank, directory: Path, name: str) -> Scan:
 
 
 def _pick(summary: Summaries | str | PathLike[str], name: str) -> Summaries:
-    """The summary of one dataset out of a file; a file with a single one need not name it so."""
+    """Return the summary of one dataset out of a file; a file with a single one need not name it so."""
     from lorameta.encoder.summary import Summaries
 
     found = summary if isinstance(summary, Summaries) else Summaries.load(user_path(summary))
@@ -217,9 +213,3 @@ def _joined(known: Summaries, mine: Summaries) -> Summaries:
     from lorameta.encoder.join import join
 
     return join(known.select([one for one in known.ids if one not in mine.ids]), mine)
-
-
-def _needed(manifest: Manifest, records: Sequence[AdapterRecord]) -> dict[str, Any]:
-    """The shards that some record is in."""
-    used = {record.shard for record in records}
-    return {file: entry for file, entry in manifest.shards.items() if file in used}

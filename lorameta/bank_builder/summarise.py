@@ -83,7 +83,8 @@ class Summariser:
     def encode(
         self, name: str, dataset: Dataset, *, input_column: str | None = None, output_column: str | None = None
     ) -> Summaries:
-        """The summaries of one dataset, a file or rows, under the id `name`; its own columns go before those of all."""
+        """Return the summaries of one dataset, a file or rows, under the id `name`; its own columns go before those of
+        all."""
         from lorameta.base_model.templates import ChatTemplate, rendered
         from lorameta.data import read_examples
         from lorameta.encoder import Summaries, merge
@@ -99,7 +100,7 @@ class Summariser:
         return Summaries.from_list([name], [merge(*found)], tokenizer_hash=self.tokenizer_hash, sentence_model=model)
 
     def encoders(self) -> dict[str, dict[str, Any]]:
-        """What a manifest says about the encoders beside what the summaries say."""
+        """Return what a manifest says about the encoders beside what the summaries say."""
         if "sentence" not in self.parts:
             return {}
         about = {"sha256": self.sentences.sha256, "rows_at_most": self.sentences.max_rows}

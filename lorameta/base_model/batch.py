@@ -140,7 +140,8 @@ def collate(examples: Sequence[EncodedExample], pad: int) -> tuple[torch.Tensor,
 
 
 def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, longest first: little padding, and memory trouble shows at once."""
+    """Yield the indices in batches of similar length, longest first: little padding, and memory trouble shows at
+    once."""
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
@@ -157,7 +158,7 @@ def answer_losses(model: Any, ids: torch.Tensor, attention: torch.Tensor, answer
 def answer_logits(
     model: Any, ids: torch.Tensor, attention: torch.Tensor, answers: torch.Tensor, **more: Any
 ) -> torch.Tensor:
-    """Logits (tokens, vocabulary) at the positions that predict an answer token, rows one after the other.
+    """Return the logits (tokens, vocabulary) at the positions that predict an answer token, rows one after the other.
 
     Only these are formed: in a small model the vocabulary is most of the cost. What the model makes of them behind its
     head (the cap of Gemma-2, the scales of Granite and Cohere) stays its own.
@@ -178,6 +179,6 @@ def answer_logits(
 
 
 def decoder_of(model: Any) -> Any:
-    """The decoder stack below the language-model head, also inside a PEFT wrapper."""
+    """Return the decoder stack below the language-model head, also inside a PEFT wrapper."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return inner.get_decoder() if hasattr(inner, "get_decoder") else inner.base_model

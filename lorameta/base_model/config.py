@@ -115,7 +115,7 @@ def commit_of(base: str | os.PathLike[str], revision: str | None = None) -> str 
 
 
 def _parsed(name: str, revision: str | None, **options: Any) -> tuple[dict[str, Any], Any]:
-    """The configuration as a dictionary and as transformers' object; an OSError is left to the caller."""
+    """Return the configuration as a dictionary and as transformers' object; an OSError is left to the caller."""
     transformers = libraries()
     try:
         content, _ = transformers.PreTrainedConfig.get_config_dict(name, revision=revision, **options)

@@ -185,7 +185,7 @@ def _tokenizer(get: Callable[..., Any], source: object) -> tuple[str, dict[str, 
 
 
 def _renamed(name: str, source: object) -> str:
-    """The name in transformers of a tensor of llama.cpp."""
+    """Return the name in transformers of a tensor of llama.cpp."""
     stem, _, suffix = name.rpartition(".")
     if suffix == "weight" and stem in _OUTSIDE:
         return f"{_OUTSIDE[stem]}.weight"

@@ -44,7 +44,7 @@ class Base:
 
 
 def load_tokenizer(base: str | PathLike[str], revision: str | None = None) -> Any:
-    """The base's tokenizer, with a padding token.
+    """Return the base's tokenizer, with a padding token.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def base_fingerprint(base: str | PathLike[str], revision: str | None = None) -> 
 
 
 def tokenizer_file(base: str | PathLike[str], revision: str | None, directory: Path) -> Path:
-    """The base's ``tokenizer.json``: in the base where that is a directory, else saved to `directory`."""
+    """Return the base's ``tokenizer.json``: in the base where that is a directory, else saved to `directory`."""
     file = user_path(local_base(base)) / "tokenizer.json"
     if file.is_file():
         return file

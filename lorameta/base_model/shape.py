@@ -123,7 +123,7 @@ def outline(config: Any, name: str, revision: str | None, targets: tuple[str, ..
 
 
 def meta_model(config: Any, dtype: str) -> Any:
-    """The base without memory: every tensor has a shape and no numbers."""
+    """Return the base without memory: every tensor has a shape and no numbers."""
     import torch
 
     transformers = libraries()
@@ -166,7 +166,7 @@ def linear_shapes(model: Any, *, head: bool = False) -> dict[str, tuple[int, int
 
 
 def chosen_paths(linear: dict[str, tuple[int, int]], targets: tuple[str, ...], name: str) -> list[str]:
-    """Paths of the targets, by PEFT's rule: a name that the path is or ends with at a dot."""
+    """Return the paths of the targets, by PEFT's rule: a name that the path is or ends with at a dot."""
     if targets == (ALL_LINEAR,):
         return sorted(linear)
     missing = [t for t in targets if not any(path == t or path.endswith(f".{t}") for path in linear)]

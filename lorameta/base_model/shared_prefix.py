@@ -15,7 +15,7 @@ from lorameta.base_model.batch import EncodedExample, answer_losses, collate
 from lorameta.base_model.load import Base
 from lorameta.errors import UsageError
 
-#: Largest difference of the mean loss, packed and not, that rounding explains: of the loss, or in nats a token.
+#: Largest difference of the mean loss, packed and not, that rounding explains: of the loss, or in nats per token.
 TOLERANCE = 0.03
 
 

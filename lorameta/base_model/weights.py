@@ -29,7 +29,7 @@ EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embe
 
 
 def find_base(adapter: Adapter, base: str | os.PathLike[str] | None, *, weights: bool) -> Path:
-    """The directory of the base model.
+    """Return the directory of the base model.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class Weights:
             raise BankError(violations(problems, f"the base in {directory} is not whole:", "Get it again."))
 
     def entry(self, tensor: str) -> Entry:
-        """Where a tensor lies, and its dtype and shape."""
+        """Return where a tensor lies, and its dtype and shape."""
         return self.files[self.home[tensor]].entries[self._copies.get(tensor, tensor)]
 
     def untie(self, tensor: str, shape: tuple[int, int]) -> bool:
@@ -211,7 +211,7 @@ def check_fit(
 
 
 def tied(module: str, config: Mapping[str, Any]) -> bool:
-    """Whether a layer of the base is the embedding over again."""
+    """Check whether a layer of the base is the embedding over again."""
     by_default = str(config.get("model_type")) in TRANSPOSED  # the configuration of GPT-2 does not say it
     return module == "lm_head" and bool(config.get("tie_word_embeddings", by_default))
 

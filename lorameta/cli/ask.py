@@ -72,7 +72,7 @@ def ask(
 
 
 def _prompts(prompt: str | None) -> Iterator[str]:
-    """The prompts of a run, one at a time."""
+    """Yield the prompts of a run, one at a time."""
     if prompt is not None:
         yield prompt
         return
@@ -109,8 +109,8 @@ def _answer(model: Answerer, text: str, raw: bool, compare: bool, limit: int) ->
 def _show(model: Answerer, text: str, raw: bool, compare: bool, limit: int, *, several: bool) -> None:
     """Print the answers as they come: the adapter's alone, or the base's above it."""
 
-    def stream(piece: str) -> None:
-        typer.echo(piece, nl=False)
+    def stream(part: str) -> None:
+        typer.echo(part, nl=False)
         sys.stdout.flush()
 
     if several and not sys.stdin.isatty() and compare:

@@ -91,12 +91,12 @@ Debug = Annotated[
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """The options that were set: those left out keep the default of the function they are handed to."""
+    """Return the options that were set: those left out keep the default of the function they are handed to."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def flags(**options: Any) -> str:
-    """The options that were set, as one would type them after a command; a default bank needs no mention."""
+    """Return the options that were set, as one would type them after a command; a default bank needs no mention."""
     words = []
     for name, value in given(**options).items():
         if (name, value) not in (("bank", DEFAULT_BANK), ("encoding", "utf-8")):
@@ -106,12 +106,12 @@ def flags(**options: Any) -> str:
 
 
 def file_size(count: int) -> str:
-    """Bytes for people."""
+    """Return the bytes for people."""
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
 
 
 def open_bank(name: str) -> AdapterBank:
-    """The bank of `--bank`; what is fetched of it later shows a bar."""
+    """Return the bank of `--bank`; what is fetched of it later shows a bar."""
     from lorameta.bank import AdapterBank
     from lorameta.bank.hub import fetch
     from lorameta.cli.progress import counting
@@ -136,12 +136,12 @@ def _finite(value: Any) -> Any:
 
 
 def elapsed() -> float:
-    """Seconds since the command started."""
+    """Return the seconds since the command started."""
     return round(time.perf_counter() - STARTED, 2)
 
 
 def peak_memory() -> int | None:
-    """Largest resident memory of this process in MB; None where the system does not tell (Windows)."""
+    """Return the largest resident memory of this process in MB; None where the system does not tell (Windows)."""
     from lorameta.machine.peak import peak_memory as peak
 
     return peak()
@@ -169,7 +169,7 @@ def quoted(value: object) -> str:
 
 
 def command() -> str:
-    """The command line for a card, as Markdown: of paths that only this machine has, the last part alone."""
+    """Return the command line for a card, as Markdown: of paths that only this machine has, the last part alone."""
     words = []
     for word in sys.argv[1:]:
         option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)

@@ -115,7 +115,7 @@ def evaluate(
 
 
 def _sources(candidates: Mapping[str, Adapter | None]) -> dict[str, Any]:
-    """What the adapters derive from, where they say it."""
+    """Return what the adapters derive from, where they say it."""
     found: dict[str, Any] = {}
     for name in _shown(candidates)[1:]:
         adapter = candidates[name]
@@ -124,7 +124,7 @@ def _sources(candidates: Mapping[str, Adapter | None]) -> dict[str, Any]:
 
 
 def _shown(candidates: Mapping[str, Adapter | None]) -> list[str]:
-    """The models, the one whose answers are shown last: the last adapter that was given, else the base."""
+    """Return the models, the one whose answers are shown last: the last adapter that was given, else the base."""
     given = [name for name in candidates if name not in ("base", "nearest adapter", "uniform average")]
     return ["base", *given]
 
@@ -139,7 +139,8 @@ def _write(file: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _read(directories: list[Path]) -> dict[str, Adapter | None]:
-    """The adapters by the name of their directory, or by their whole path where two directories are named alike."""
+    """Return the adapters by the name of their directory, or by their whole path where two directories are named
+    alike."""
     from lorameta.adapter import Adapter
 
     short = [path.resolve().name for path in directories]

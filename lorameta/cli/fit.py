@@ -82,7 +82,7 @@ def fit(
 
 
 def summary(report: dict[str, Any]) -> str:
-    """A few lines on what was fitted and what it is good for."""
+    """Return a few lines on what was fitted and what it is good for."""
     from lorameta.report.mixture import aligned
 
     left_out = report["rows"] - report["used_rows"]

@@ -95,7 +95,7 @@ def generate(
 
 
 def _run() -> dict[str, str]:
-    """What the card says of this run."""
+    """Return what the card says of this run."""
     from importlib.metadata import version
 
     from lorameta import __version__

@@ -55,7 +55,7 @@ def written(file: Path | None) -> None:
 def side_by_side(
     adapter: Adapter, examples: Sequence[Example], *, base: str | None = None, revision: str | None = None
 ) -> dict[str, Any]:
-    """What base and adapter answer to a few of the rows; why not, where the base cannot be run."""
+    """Return what base and adapter answer to a few of the rows; why not, where the base cannot be run."""
     from lorameta.report.side_by_side import side_by_side as ask
 
     def answerer() -> Answerer:

@@ -66,7 +66,7 @@ def _parameters() -> list[inspect.Parameter]:
 
 
 def _options() -> dict[str, dict[str, Option]]:
-    """The operators' own options that the command line has: name → operator → option."""
+    """Return the operators' own options that the command line has: name → operator → option."""
     found: dict[str, dict[str, Option]] = {}
     for operator in OPERATORS.values():
         for name, own in operator.options.items():
@@ -90,7 +90,7 @@ def _grouped(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def flags(weighing: dict[str, Any]) -> dict[str, Any]:
-    """The options again, by the names that the command line has for them."""
+    """Return the options again, by the names that the command line has for them."""
     rest = {name: value for name, value in weighing.items() if name != "operator_options"}
     names = {name: next(iter(owners.values())).flag or name for name, owners in _options().items()}
     return rest | {names[name]: value for name, value in weighing.get("operator_options", {}).items()}

@@ -89,7 +89,7 @@ def _spelled(one: Field[Any], prefix: str) -> str:
 
 
 def _value(hint: Any, given: Any) -> Any:
-    """What was typed, as the settings class takes it: names are separated by commas."""
+    """Return what was typed, as the settings class takes it: names are separated by commas."""
     kinds = get_args(hint) if _optional(hint) else (hint,)
     if isinstance(given, str) and any(_is_names(kind) for kind in kinds):
         return tuple(name.strip() for name in given.split(",") if name.strip())

@@ -16,13 +16,14 @@ _bars = 0
 
 
 def _terminal() -> TextIO:
-    """The standard error itself, which may move the cursor: nothing of a file that others wrote is shown here."""
+    """Return the standard error itself, which may move the cursor: nothing of a file that others wrote is shown
+    here."""
     return getattr(sys.stderr, "raw_stream", sys.stderr)
 
 
 @contextmanager
 def waiting(doing: str) -> Iterator[None]:
-    """Show what is being done and for how long, while the body runs in one piece."""
+    """Show what is being done and for how long, while the body runs."""
     if not sys.stderr.isatty():
         yield
         return

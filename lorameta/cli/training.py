@@ -61,7 +61,7 @@ def check_output(output: Path, force: bool, given: Path | None = None) -> None:
 
 
 def state_of(output: Path) -> Path:
-    """Where the checkpoints of a run are that writes `output`."""
+    """Return where the checkpoints of a run are that writes `output`."""
     place = user_path(output).resolve()
     return place.with_name(f".{place.name}.training")
 
@@ -135,7 +135,7 @@ def written(adapter: Adapter, output: Path, options: str = "") -> str:
 
 
 def refined(adapter: Adapter, rows: list[Example], base: str, settings: RefineSettings, output: Path) -> Adapter:
-    """A generated adapter after some steps on its rows; the checkpoints stay until :func:`forget`."""
+    """Return a generated adapter after some steps on its rows; the checkpoints stay until :func:`forget`."""
     from lorameta.training import prepared
 
     with ExitStack() as stack:
@@ -161,7 +161,7 @@ def write(adapter: Adapter, output: Path) -> None:
 
 @contextmanager
 def watching(plan: TrainingPlan) -> Iterator[Callable[[TrainingProgress], None]]:
-    """A bar in a terminal: losses, tokens a second, memory, time left."""
+    """A bar in a terminal: losses, tokens per second, memory, time left."""
     from tqdm import tqdm
 
     from lorameta.machine.units import duration, gigabytes
@@ -184,7 +184,7 @@ def watching(plan: TrainingPlan) -> Iterator[Callable[[TrainingProgress], None]]
 
 
 def described(plan: TrainingPlan) -> str:
-    """A plan in a few lines."""
+    """Return a plan in a few lines."""
     from lorameta.machine.units import duration, gigabytes, seconds
 
     shortened = f", {plan.shortened} of them shortened" if plan.shortened else ""
@@ -193,15 +193,15 @@ def described(plan: TrainingPlan) -> str:
     twice = ", with gradient checkpointing" if plan.checkpointing else ""
     lines = [
         f"Rows          {plan.rows:,} to train on{shortened}, {plan.held_out:,} held out; "
-        f"{plan.tokens:,} tokens an epoch, {plan.longest:,} in the longest row",
+        f"{plan.tokens:,} tokens per epoch, {plan.longest:,} in the longest row",
         f"Steps         {how} of {plan.batch_size} rows ({plan.steps_an_epoch:,} an epoch){budget}, "
         f"learning rate {plan.learning_rate:.2g}",
         f"Adapter       rank {plan.rank}, alpha {plan.alpha:g}, {plan.parameters:,} parameters on "
         f"{', '.join(plan.targets)}",
         f"Precision     {plan.precision} ({plan.why}){twice}, {plan.threads} thread{'s' * (plan.threads > 1)}",
         f"Memory        {gigabytes(plan.memory)} needed, {gigabytes(plan.available)} present",
-        f"Time          {duration(plan.seconds)}: {seconds(plan.step_seconds)} a step, "
-        f"{1 / plan.token_seconds:,.0f} tokens a second",
+        f"Time          {duration(plan.seconds)}: {seconds(plan.step_seconds)} per step, "
+        f"{1 / plan.token_seconds:,.0f} tokens per second",
     ]
     if plan.top_layers < plan.layers:
         once = "; what the others make of a row is computed once and kept" if plan.kept_layers else ""
@@ -212,7 +212,7 @@ def described(plan: TrainingPlan) -> str:
 
 
 def summary(about: dict[str, Any]) -> str:
-    """What came of a training, in a few lines."""
+    """Return what came of a training, in a few lines."""
     from lorameta.machine.units import duration
 
     first, last, best = about["loss_at_start"], about["loss"], about["best_step"]

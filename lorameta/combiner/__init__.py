@@ -118,7 +118,7 @@ def combine(
 
 
 def finite(pair: LoraPair) -> bool:
-    """Whether all numbers of a pair are."""
+    """Check whether all numbers of a pair are."""
     return bool(np.isfinite(pair.A).all() and np.isfinite(pair.B).all())
 
 

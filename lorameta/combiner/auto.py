@@ -44,7 +44,8 @@ def choose(adapters: Sequence[Adapter]) -> str:
 
 
 def likeness(adapters: Sequence[Adapter]) -> float:
-    """Mean cosine of the A's over all pairs of at least two adapters, and over their modules, which are the same."""
+    """Return the mean cosine of the A's over all pairs of at least two adapters, and over their modules, which are the
+    same."""
     found = []
     for module in adapters[0].modules:
         rows = np.stack([adapter.modules[module].A.ravel() for adapter in adapters]).astype(np.float64)

@@ -40,7 +40,7 @@ def average(terms: Terms, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def on_one_a(terms: Terms, weights: np.ndarray) -> LoraPair | None:
-    """The exact sum where all terms have the very same A, (Σ wᵢ sᵢ Bᵢ) A; None where they do not."""
+    """Return the exact sum where all terms have the very same A, (Σ wᵢ sᵢ Bᵢ) A; None where they do not."""
     if len(terms) < 2:
         return None
     first = terms[0].A

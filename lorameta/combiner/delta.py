@@ -81,7 +81,8 @@ def delta(pairs: Sequence[LoraPair], weights: np.ndarray, rank: int) -> tuple[Lo
 
 
 def signed(left: np.ndarray, right: np.ndarray, rank: int) -> LoraPair:
-    """The pair of two balanced factors, padded with zeros to `rank`; the largest entry of each column of B positive."""
+    """Return the pair of two balanced factors, padded with zeros to `rank`; the largest entry of each column of B
+    positive."""
     signs = np.where(left[np.argmax(np.abs(left), axis=0), np.arange(left.shape[1])] < 0, -1.0, 1.0)
     missing = rank - left.shape[1]
     return LoraPair(

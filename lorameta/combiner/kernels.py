@@ -58,7 +58,7 @@ def _add_pairs(pairs: np.ndarray, weights: np.ndarray, total: np.ndarray) -> Non
 
 
 def compiled(dtype: str) -> Kernel | None:
-    """The kernel of numba for a 16-bit dtype, compiled when first asked for; None without numba."""
+    """Return the kernel of numba for a 16-bit dtype, compiled when first asked for; None without numba."""
     with _ONE_COMPILER:
         return numba_kernel(dtype)
 

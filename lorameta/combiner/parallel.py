@@ -17,7 +17,7 @@ def cores() -> int:
 
 
 def each(work: Callable[[Key], Result], keys: Iterable[Key]) -> dict[Key, Result]:
-    """`work` on every key, in threads: one a core, each with a single BLAS thread.
+    """`work` on every key, in threads: one per core, each with a single BLAS thread.
 
     A product of the size of one module is too small to be worth dividing, and numpy lets go of the interpreter while
     it computes. The results do not depend on the number of cores.

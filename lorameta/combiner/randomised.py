@@ -20,8 +20,8 @@ def randomised(terms: Terms, weights: np.ndarray, rank: int) -> tuple[LoraPair, 
 
     With ΔW = Σ w_i s_i B_i A_i and a Gaussian Ω of r + 8 columns, Q is an orthonormal basis of the block Krylov space
     of ΔWΩ, (ΔWΔWᵀ)ΔWΩ, …, three powers of it (Musco, Musco 2015, arXiv 1504.05477), and the SVD of the small QᵀΔW is
-    cut. Eight passes over the factors, 2 (d_out + d_in) K flops a column and pass, memory O((d_out + d_in) r): neither
-    a d_out × d_in matrix nor all factors are ever held. Products in float32, bases in float64.
+    cut. Eight passes over the factors, 2 (d_out + d_in) K flops per column and pass, memory O((d_out + d_in) r):
+    neither a d_out × d_in matrix nor all factors are ever held. Products in float32, bases in float64.
 
     Parameters
     ----------

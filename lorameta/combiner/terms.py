@@ -30,7 +30,7 @@ class ShardSlice:
     module: str
 
     def blocks(self, half: str) -> Iterator[tuple[slice, np.ndarray]]:
-        """A tensor of the slice, ``lora_A`` or ``lora_B`` (transposed), as it is stored, some rows at a time.
+        """Yield a tensor of the slice, ``lora_A`` or ``lora_B`` (transposed), as it is stored, some rows at a time.
 
         Yields
         ------
@@ -90,7 +90,7 @@ class Terms(Sequence[LoraPair]):
         return np.repeat(np.asarray(weights, dtype=np.float64) * self.scalings, self.ranks)
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """The factors of all terms, some at a time.
+        """Yield the factors of all terms, some at a time.
 
         Yields
         ------
@@ -112,7 +112,7 @@ class Terms(Sequence[LoraPair]):
                 yield slice(ends[part], ends[part + 1]), pair.B.T, pair.A
 
     def parts(self) -> Iterator[ShardSlice | int]:
-        """The terms in order: as slices of a shard's rows where they are neighbours there, else one by one."""
+        """Yield the terms in order: as slices of a shard's rows where they are neighbours there, else one by one."""
         for start, stop, shard, row in self._spans:
             if shard is None:
                 yield start
@@ -165,11 +165,11 @@ class MixedAdapters:
             self._members(module)  # here, and not in the threads that ask for terms
 
     def having(self, module: str) -> list[int]:
-        """Which adapters have a module."""
+        """Return which adapters have a module."""
         return self._members(module)[0]
 
     def terms(self, module: str) -> Terms:
-        """What the sum of one module is made of."""
+        """Return what the sum of one module is made of."""
         having, spans = self._members(module)
         facts = [self.layouts[self.kinds[index]][module] for index in having]
         return Terms([self.adapters[index] for index in having], module, facts, spans)

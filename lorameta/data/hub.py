@@ -83,7 +83,7 @@ class HubDataset:
         return found, {"repo": self.name, "commit": commit, "config": config, "split": split, "rows": len(rows)}
 
     def _one(self, names: list[str], what: str, usual: str) -> str:
-        """The configuration or split that is wanted, or the one that needs no naming."""
+        """Return the configuration or split that is wanted, or the one that needs no naming."""
         wanted = getattr(self, what)
         if wanted is not None and wanted in names:
             return str(wanted)
@@ -95,7 +95,7 @@ class HubDataset:
         raise DataError(f"the dataset {self.name} has no {what} {wanted!r}; {there}")
 
     def _why(self, error: Exception) -> str:
-        """The cause in a sentence, with the remedy where there is one."""
+        """Return the cause in a sentence, with the remedy where there is one."""
         kind = type(error).__name__
         if kind == "GatedRepoError" or (kind == "DatasetNotFoundError" and "gated" in str(error).lower()):
             return "it is gated; accept its conditions on its page on the Hub, then log in with: hf auth login"

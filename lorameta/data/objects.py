@@ -9,7 +9,7 @@ from lorameta.data.formats.parquet import batch_rows, class_names, named_class, 
 from lorameta.data.values import RowError
 from lorameta.errors import DataError
 
-_PIECE = 1024
+_CHUNK = 1024
 
 
 def object_rows(dataset: object) -> Iterator[tuple[int, object]]:
@@ -55,8 +55,8 @@ def _pandas(frame: Any) -> Iterator[object]:
         repeated_names(columns)
     except RowError as error:
         raise DataError(f"in the data frame, {error}") from None
-    for start in range(0, len(frame), _PIECE):
-        yield from frame.iloc[start : start + _PIECE].to_dict(orient="records")
+    for start in range(0, len(frame), _CHUNK):
+        yield from frame.iloc[start : start + _CHUNK].to_dict(orient="records")
 
 
 def _arrow(table: Any) -> Iterator[object]:
@@ -64,7 +64,7 @@ def _arrow(table: Any) -> Iterator[object]:
     try:
         repeated_names(table.column_names)
         classes = class_names(table.schema.metadata)
-        for batch in table.to_batches(max_chunksize=_PIECE):
+        for batch in table.to_batches(max_chunksize=_CHUNK):
             yield from batch_rows(batch, classes, number)
             number += batch.num_rows
     except RowError as error:

@@ -28,7 +28,7 @@ class Parts:
     test: tuple[Example, ...] = ()
 
     def counts(self) -> dict[str, int]:
-        """Number of rows by part."""
+        """Return the number of rows by part."""
         return {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
 
 
@@ -61,7 +61,7 @@ def split_examples(examples: Iterable[Example]) -> Parts:
 
 
 def by_digest(examples: Iterable[Example]) -> dict[bytes, list[Example]]:
-    """The rows by their hash, copies together; DataError if fewer than two differ."""
+    """Return the rows by their hash, copies together; DataError if fewer than two differ."""
     keyed: dict[bytes, list[Example]] = {}
     for example in examples:
         keyed.setdefault(digest_of(example), []).append(example)
@@ -74,5 +74,5 @@ def by_digest(examples: Iterable[Example]) -> dict[bytes, list[Example]]:
 
 
 def digest_of(example: Example) -> bytes:
-    """What decides the place of a row: a hash of prompt and first answer."""
+    """Return what decides the place of a row: a hash of prompt and first answer."""
     return hashlib.sha256(f"{example.input}\x00{example.output}".encode("utf-8", "surrogatepass")).digest()

@@ -49,7 +49,7 @@ def text_of(value: object, name: str) -> str:
 
 
 def block_of(value: object, name: str) -> str:
-    """Return a value as a block of text: lists of texts one a line, other lists and objects as JSON."""
+    """Return a value as a block of text: lists of texts one per line, other lists and objects as JSON."""
     if isinstance(value, (list, tuple)):
         items = [plain(item) for item in value]
         if all(isinstance(item, (str, numbers.Number)) and not isinstance(item, bool) for item in items):

@@ -53,7 +53,8 @@ def as_histogram(counts: np.ndarray) -> np.ndarray:
 
 
 def as_counts(bank: TokenCounts | np.ndarray, target: np.ndarray) -> TokenCounts:
-    """A bank's counts, dense (N, V) or sparse, as sparse ones; UsageError if they are no histograms like `target`."""
+    """Return a bank's counts, dense (N, V) or sparse, as sparse ones; UsageError if they are no histograms like
+    `target`."""
     counts = bank if isinstance(bank, TokenCounts) else TokenCounts.from_dense(bank)
     if not _are_histograms(counts):
         raise UsageError(_NO_HISTOGRAM)

@@ -73,7 +73,7 @@ def gaussian(
 
 
 def _with_rows(factors: np.ndarray, k: int) -> np.ndarray:
-    """Factors (N, k′, d) with rows of 0 added up to k; FᵀF stays the same."""
+    """Return the factors (N, k′, d) with rows of 0 added up to k; FᵀF stays the same."""
     return np.pad(factors, ((0, 0), (0, k - factors.shape[1]), (0, 0)))
 
 

@@ -63,7 +63,7 @@ def mmd(target: np.ndarray, bank: TokenCounts | np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _spectrum(size: int) -> np.ndarray:
-    """The transform of the kernel as a function of s - t, on a circle so long that nothing wraps around."""
+    """Return the transform of the kernel as a function of s - t, on a circle so long that nothing wraps around."""
     length = 2 << (size - 1).bit_length()
     lags = np.arange(length, dtype=np.float64)
     return np.fft.rfft(kernel(np.square(np.minimum(lags, length - lags)))).real

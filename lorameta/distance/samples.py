@@ -15,7 +15,7 @@ _NEAR = 1e-6  # of the squared lengths: below it the difference of the formula h
 
 
 def pair_means(function: Callable[[np.ndarray], np.ndarray], sample: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """The mean of f(‖x - y‖²) over the rows x of one sample and the rows y of each other one.
+    """Return the mean of f(‖x - y‖²) over the rows x of one sample and the rows y of each other one.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def pair_means(function: Callable[[np.ndarray], np.ndarray], sample: np.ndarray,
 
 
 def own_pair_means(function: Callable[[np.ndarray], np.ndarray], samples: np.ndarray) -> np.ndarray:
-    """The mean of f(‖x - x′‖²) over all pairs of rows of each sample, a row with itself included; (N,)."""
+    """Return the mean of f(‖x - x′‖²) over all pairs of rows of each sample, a row with itself included; (N,)."""
     found = np.empty(len(samples))
     for i, n in enumerate(row_counts(samples)):
         found[i] = pair_means(function, samples[i, :n], samples[i : i + 1, :n])[0]
@@ -52,7 +52,7 @@ def own_pair_means(function: Callable[[np.ndarray], np.ndarray], samples: np.nda
 def on_samples(
     compare: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], function: Callable[[np.ndarray], np.ndarray]
 ) -> Callable[[DatasetSummary, Summaries], np.ndarray]:
-    """Lift (sample, samples, own pair means of the samples) → (N,) to summaries; the last are found once a bank."""
+    """Lift (sample, samples, own pair means of the samples) → (N,) to summaries; the last are found once per bank."""
 
     @once_per_bank
     def within(bank: Summaries) -> np.ndarray:
@@ -74,7 +74,7 @@ def as_sample(sample: np.ndarray, samples: np.ndarray) -> np.ndarray:
 
 
 def row_counts(samples: np.ndarray) -> np.ndarray:
-    """How many rows each of the samples (N, s, d) has that are not padding; UsageError if one has none."""
+    """Return how many rows each of the samples (N, s, d) has that are not padding; UsageError if one has none."""
     lengths = np.count_nonzero(~np.isnan(samples[:, :, 0]), axis=1)
     if not lengths.all():
         raise UsageError("every sample must have at least one row")

@@ -16,7 +16,7 @@ from lorameta.machine.units import gigabytes, numbers, seconds
 
 #: Layers of attention to which an adapter is narrowed first, in the names of common families.
 _NARROW = frozenset({"q_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv"})
-#: Seconds a token from which on one waits for an answer; below, it comes faster than it is read.
+#: Seconds per token from which on one waits for an answer; below, it comes faster than it is read.
 SLOW = 0.1
 #: Bytes of llama.cpp itself, its buffers included.
 _LLAMA = 400_000_000
@@ -61,14 +61,14 @@ def advise(
         )
     if disk.slow and disk.read and published / disk.read > 30:
         found.append(
-            f"Disk: {disk.path} reads {disk.read / 1e6:.0f} MB a second, so that loading the base takes "
+            f"Disk: {disk.path} reads {disk.read / 1e6:.0f} MB per second, so that loading the base takes "
             f"{seconds(published / disk.read)}; keep it on a faster disk."
         )
     return found
 
 
 def _memory(machine: Machine, capabilities: Mapping[str, Capability]) -> Iterator[str]:
-    """Where it would do to stop what else is running, or to allow more."""
+    """Yield where it would do to stop what else is running, or to allow more."""
     missing = [capability for capability in capabilities.values() if capability.best is None]
     if not missing:
         return
@@ -145,7 +145,7 @@ def _refining(
 
 
 def _smaller(what: str, machine: Machine, base: Outline, capability: Capability) -> Iterator[str]:
-    """How large a base may be, everything beside the weights shrinking with it."""
+    """Yield how large a base may be, everything beside the weights shrinking with it."""
     least: Mode = min(capability.modes, key=lambda mode: mode.needed)
     fixed = least.parts["programs"]
     share = (machine.available - fixed) / (least.needed - fixed)

@@ -149,7 +149,7 @@ def examine(
 
 
 def _mixed(records: list[AdapterRecord]) -> int:
-    """How many adapters `generate` mixes by default; without a bank as many as of one on the Hub."""
+    """Return how many adapters `generate` mixes by default; without a bank as many as of one on the Hub."""
     from lorameta.mixing.weigh import HUB_TOP_K
 
     if records and not any(record.hub for record in records):
@@ -167,7 +167,7 @@ def _open(bank: AdapterBank | str | os.PathLike[str] | None, base: str | os.Path
 
 
 def _runtime() -> int:
-    """Bytes of this process, with everything imported that running and refining import."""
+    """Return the bytes of this process, with everything imported that running and refining import."""
     import psutil
 
     libraries()
@@ -178,7 +178,7 @@ def _runtime() -> int:
 
 
 def _place(base: str | os.PathLike[str], revision: str | None) -> tuple[Path, bool]:
-    """Where the base's weights are or would be, and whether they are there."""
+    """Return where the base's weights are or would be, and whether they are there."""
     path = user_path(base)
     if path.is_dir():
         return path.resolve(), any(path.glob("*.safetensors"))
@@ -192,7 +192,7 @@ def _place(base: str | os.PathLike[str], revision: str | None) -> tuple[Path, bo
 
 
 def time_shares(shape: Outline, runtime: int, length: int, available: int) -> dict[str, float]:
-    """How the time is divided among the dtypes: little for one that does not fit in memory."""
+    """Return how the time is divided among the dtypes: little for one that does not fit in memory."""
     fits = {dtype: memory.to_run(shape, dtype, length, runtime, None).total <= available for dtype in DTYPES}
     if all(fits.values()) or not any(fits.values()):
         return {"bfloat16": 0.6, "float32": 0.4}
@@ -222,7 +222,7 @@ def _measure(
 
 
 def _faster(capabilities: dict[str, Any]) -> dict[str, float]:
-    """Seconds in float32 over seconds in bfloat16, by the same mode."""
+    """Return the seconds in float32 over seconds in bfloat16, by the same mode."""
     found = {}
     for key, name in (("token", "run"), ("step", "refine")):
         by = {mode.dtype: mode.seconds[key] for mode in capabilities[name].modes if not mode.checkpointing}
@@ -234,7 +234,7 @@ def _origin(
     shape: Outline, machine: machines.Machine, probes: dict[str, Probe], heads: dict[str, HeadProbe],
     settings: dict[str, Any], busy: float | None, quick: bool,
 ) -> list[str]:  # fmt: skip
-    """What the numbers come from, and how far they are to be trusted."""
+    """Return what the numbers come from, and how far they are to be trusted."""
     notes = [
         "Memory is computed from the shape of the base and what a layer keeps in training"
         + (", which was measured; expect it to be right within a fifth." if probes else "; it is a rough figure.")

@@ -9,7 +9,7 @@ BITS = {"f32": 32.0, "f16": 16.0, "q8_0": 34 * 8 / 32, "q6_k": 210 * 8 / 256, "q
 
 
 def sizes(blocks: Mapping[str, int]) -> dict[str, int]:
-    """Bytes of the weights in two types that llama.cpp users take; its metadata adds a megabyte or two.
+    """Return the bytes of the weights in two types that llama.cpp users take; its metadata adds a megabyte or two.
 
     Parameters
     ----------

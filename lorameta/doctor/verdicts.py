@@ -25,7 +25,7 @@ def judge(
     probes: Mapping[str, Probe],
     heads: Mapping[str, HeadProbe],
 ) -> dict[str, Capability]:
-    """All capabilities with all their modes; see :class:`lorameta.doctor.report.Report` for `settings`."""
+    """Return all capabilities with all their modes; see :class:`lorameta.doctor.report.Report` for `settings`."""
     length, batch = settings["length"], settings["batch_size"]
     mixing = memory.to_mix(outline, settings["adapters"], settings["adapter_numbers"])
     generate = Mode("", False, mixing.total, mixing.parts, mixing.total <= available)

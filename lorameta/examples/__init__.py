@@ -10,7 +10,7 @@ _HERE = Path(__file__).resolve().parent
 
 
 def path(name: str) -> Path:
-    """Where a dataset of this folder lies.
+    """Return where a dataset of this folder lies.
 
     Parameters
     ----------

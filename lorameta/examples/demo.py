@@ -137,7 +137,7 @@ def finetuned(bank: AdapterBank) -> tuple[Adapter, float, bool]:
 
 
 def _answers(test: list[Example], scores: dict[str, Scores]) -> str:
-    """A few messages, evenly spaced, with the expected answer and those of some models."""
+    """Return a few messages, evenly spaced, with the expected answer and those of some models."""
     from lorameta.report.table import table
 
     rows = [
@@ -148,7 +148,7 @@ def _answers(test: list[Example], scores: dict[str, Scores]) -> str:
 
 
 def _message(example: Example) -> str:
-    """The part of a prompt that differs from row to row."""
+    """Return the part of a prompt that differs from row to row."""
     return example.input.split("Input:")[-1].split("Output:")[0].strip()
 
 

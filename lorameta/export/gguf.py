@@ -152,7 +152,7 @@ def export_gguf(
 
 
 def row_order(rows: int, heads: int) -> np.ndarray:
-    """Where each row of llama.cpp's q or k comes from in transformers': within a head, halves become pairs.
+    """Return where each row of llama.cpp's q or k comes from in transformers': within a head, halves become pairs.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def _heads(module: str, config: Mapping[str, Any]) -> int | None:
 
 
 def _alpha(modules: Mapping[str, LoraPair]) -> float:
-    """The one alpha of the file: that of all layers where they agree on it, else the largest rank."""
+    """Return the one alpha of the file: that of all layers where they agree on it, else the largest rank."""
     alphas = {float(np.float32(pair.scaling * pair.rank)) for pair in modules.values()}
     if len(alphas) == 1 and next(iter(alphas)) != 0.0:  # llama.cpp takes 0 for "none given"
         return alphas.pop()

@@ -132,7 +132,7 @@ def export_merged(
 
 
 def _code(entry: Entry, dtype: str | None) -> str:
-    """What a tensor is stored as: numbers in `dtype`, everything else as it is."""
+    """Return what a tensor is stored as: numbers in `dtype`, everything else as it is."""
     return DTYPES[dtype][0] if dtype is not None and entry.dtype in tensors.KINDS else entry.dtype
 
 
@@ -191,7 +191,7 @@ def write_shard(
 def _blocks(
     file: BinaryIO, tensor: str, entry: Entry, code: str, pair: LoraPair | None, rounding: Rounding
 ) -> Iterator[bytes]:
-    """The new bytes of a tensor: copied, converted, or with the update added."""
+    """Yield the new bytes of a tensor: copied, converted, or with the update added."""
     file.seek(entry.start)
     kind = tensors.KINDS.get(entry.dtype)
     if kind is None or (pair is None and code == entry.dtype):
@@ -232,13 +232,13 @@ def read_all(file: BinaryIO, count: int) -> bytes:
 
 
 def _width(code: str) -> int:
-    """Bytes of one number; 1 for dtypes that are copied as they are and need no memory."""
+    """Return the bytes of one number; 1 for dtypes that are copied as they are and need no memory."""
     sizes = {"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}
     return tensors.KINDS[code].itemsize if code in tensors.KINDS else sizes.get(code, 1)
 
 
 def _others(directory: Path) -> list[str]:
-    """What is copied: the base's own files beside its weights."""
+    """Return what is copied: the base's own files beside its weights."""
     names = sorted(
         path.name
         for path in directory.iterdir()

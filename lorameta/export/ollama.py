@@ -101,7 +101,7 @@ def modelfile(source: str, template: PromptTemplate | None, *, adapter: bool = T
 
 
 def _literal(text: str) -> str:
-    """Text as it stands in a template of Go between the quotes of a Modelfile."""
+    """Return the text as it stands in a template of Go between the quotes of a Modelfile."""
     text = text.replace("{{", '{{ "{{" }}')
     return text.replace('"""', '{{ "\\"\\"\\"" }}')
 

@@ -32,7 +32,7 @@ class Rounding:
         return float(np.sqrt(sum(self.errors.values()) / update)) if update else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The worst layer, and the share of weights that did not move."""
+        """Return the worst layer, and the share of weights that did not move."""
         each = {name: np.sqrt(self.errors[name] / update) for name, update in self.updates.items() if update}
         worst = max(each, key=lambda name: each[name], default="")
         return {

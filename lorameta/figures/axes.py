@@ -16,7 +16,7 @@ GREY = "#808080"
 
 
 def pyplot() -> Any:
-    """The module matplotlib.pyplot; MissingExtraError without it."""
+    """Return the module matplotlib.pyplot; MissingExtraError without it."""
     try:
         import matplotlib.pyplot as module
     except ImportError as error:

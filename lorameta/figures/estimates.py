@@ -26,7 +26,7 @@ def calibration(
     quantity: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """What was predicted against what was observed, with the line on which both agree.
+    """Return what was predicted against what was observed, with the line on which both agree.
 
     Parameters
     ----------

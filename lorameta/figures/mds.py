@@ -8,7 +8,7 @@ from lorameta.errors import UsageError
 
 
 def classical_mds(distances: np.ndarray, dimensions: int = 2) -> tuple[np.ndarray, float]:
-    """Coordinates from distances: the leading eigenvectors of -½ J D² J, with J = I - 11ᵀ/N.
+    """Return the coordinates from distances: the leading eigenvectors of -½ J D² J, with J = I - 11ᵀ/N.
 
     Exact for Euclidean distances of points in that many dimensions. An asymmetric matrix counts as (D + Dᵀ) / 2, and
     the diagonal as 0.

@@ -25,7 +25,8 @@ __all__ = ["bank_map", "calibration", "cluster_order", "forest", "heatmap", "wei
 
 
 def cluster_order(matrix: np.ndarray) -> np.ndarray:
-    """An order of rows in which near ones are neighbours: average linkage, with scipy's optimal ordering of the leaves.
+    """Return an order of rows in which near ones are neighbours: average linkage, with scipy's optimal ordering of the
+    leaves.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def heatmap(
     colour_label: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """A square matrix as coloured cells, row i the i-th dataset as target.
+    """Return a square matrix as coloured cells, row i the i-th dataset as target.
 
     Parameters
     ----------
@@ -131,7 +132,7 @@ def bank_map(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """The bank as points in the plane, by classical multidimensional scaling.
+    """Return the bank as points in the plane, by classical multidimensional scaling.
 
     Parameters
     ----------

@@ -21,12 +21,12 @@ STALE_AFTER = 3600.0
 
 
 def sha256(data: bytes) -> str:
-    """SHA-256 of `data`, in hex."""
+    """Return the SHA-256 of `data`, in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file of any size, in hex."""
+    """Return the SHA-256 of a file of any size, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -72,7 +72,7 @@ def write_directory(directory: str | os.PathLike[str], files: Mapping[str, bytes
 
 @contextlib.contextmanager
 def fresh_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary sibling of `path` to write; at the end flushed to disk and moved there. For files of any size.
+    """Yield a temporary sibling of `path` to write; at the end flushed to disk and moved there. For files of any size.
 
     Raises
     ------
@@ -96,7 +96,8 @@ def fresh_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def fresh_directory(directory: str | os.PathLike[str], names: Iterable[str]) -> Iterator[Path]:
-    """A temporary sibling of `directory` to put the files `names` into; at the end flushed and moved there as a whole.
+    """Yield a temporary sibling of `directory` to put the files `names` into; at the end flushed and moved there as a
+    whole.
 
     Raises
     ------

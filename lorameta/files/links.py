@@ -23,7 +23,7 @@ _BELOW = os.open in os.supports_dir_fd and bool(_NOFOLLOW)
 
 
 def is_link(path: Path) -> bool:
-    """Whether `path` is a symbolic link, or a junction of Windows."""
+    """Check whether `path` is a symbolic link, or a junction of Windows."""
     return path.is_symlink() or bool(getattr(os.path, "isjunction", lambda _: False)(path))
 
 
@@ -148,7 +148,7 @@ def file_of(directory: Path, name: str) -> Path:
 
 
 def is_directory(path: Path) -> bool:
-    """Whether there is a directory; also no where the name can be none: too long, with NUL, a link to itself."""
+    """Check whether there is a directory; also no where the name can be none: too long, with NUL, a link to itself."""
     try:
         return path.is_dir()
     except (OSError, ValueError, RuntimeError):
@@ -156,7 +156,7 @@ def is_directory(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; also no where the name can be none, or where it may not be looked for."""
+    """Check whether there is a file; also no where the name can be none, or where it may not be looked for."""
     try:
         return path.is_file()
     except (OSError, ValueError, RuntimeError):
@@ -164,7 +164,7 @@ def is_file(path: Path) -> bool:
 
 
 def same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to the same place, links resolved; no where one leads nowhere."""
+    """Check whether two paths lead to the same place, links resolved; no where one leads nowhere."""
     try:
         return one.resolve() == other.resolve()
     except (OSError, ValueError, RuntimeError):

@@ -96,7 +96,8 @@ class TensorFile:
             raise BankError(f"{self.path} is truncated; get the file again")
 
     def bits(self, name: str, row: int | None = None) -> np.ndarray:
-        """A copy of a tensor, or of one row (``[row]`` of the first axis), as stored; BF16 as its bits in uint16."""
+        """Return a copy of a tensor, or of one row (``[row]`` of the first axis), as stored; BF16 as its bits in
+        uint16."""
         entry, kind = self._find(name)
         shape, start = entry.shape, entry.start
         if row is not None:
@@ -109,7 +110,7 @@ class TensorFile:
         return array
 
     def read(self, name: str, row: int | None = None) -> np.ndarray:
-        """A float32 copy of a tensor, or of one row of it.
+        """Return a float32 copy of a tensor, or of one row of it.
 
         Raises
         ------
@@ -121,7 +122,7 @@ class TensorFile:
         return tensors.widen(self.bits(name, row), self.entries[name].dtype if name in self.entries else "")
 
     def raw(self, name: str, rows: slice | None = None) -> np.ndarray:
-        """A read-only view of a tensor, or of some rows, in the mapped file; BF16 as its bits in uint16.
+        """Return a read-only view of a tensor, or of some rows, in the mapped file; BF16 as its bits in uint16.
 
         The numbers are read from disk when they are touched. Cutting the file while a view is in use kills the
         process (as with every mapped file): lorameta replaces files and never writes into one.
@@ -140,7 +141,7 @@ class TensorFile:
         return array if rows is None else array[rows]
 
     def sha256(self) -> str:
-        """SHA-256 of the whole file, in hex."""
+        """Return the SHA-256 of the whole file, in hex."""
         digest, block = hashlib.sha256(), memoryview(bytearray(1 << 20))
         for start in range(0, self.size, len(block)):
             part = block[: min(len(block), self.size - start)]
@@ -194,7 +195,8 @@ class TensorFile:
         return f"<TensorFile {self.path}: {len(self.entries)} tensors, {self.size} bytes>"
 
     def _header(self) -> dict[str, Any]:
-        """The header's JSON, after safetensors has found the file valid: no gaps, no overlap, all of it covered."""
+        """Return the header's JSON, after safetensors has found the file valid: no gaps, no overlap, all of it
+        covered."""
         from safetensors import SafetensorError, safe_open
 
         head = memoryview(bytearray(min(self.size, 512)))

@@ -63,7 +63,7 @@ def layout(
     *,
     alignment: int = 8,
 ) -> tuple[bytes, dict[str, int]]:
-    """What a safetensors file begins with, and where its tensors go.
+    """Return what a safetensors file begins with, and where its tensors go.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def read(path: Path, problems: list[str]) -> tuple[dict[str, np.ndarray], str, i
 
 
 def widen(array: np.ndarray, code: str) -> np.ndarray:
-    """The numbers of an array of ``KINDS[code]`` as float32; the array itself if it is that already."""
+    """Return the numbers of an array of ``KINDS[code]`` as float32; the array itself if it is that already."""
     if code == "BF16":
         bits = array.astype(np.uint32)
         bits <<= 16
@@ -150,7 +150,7 @@ def widen(array: np.ndarray, code: str) -> np.ndarray:
 
 
 def transposed(array: np.ndarray) -> np.ndarray:
-    """A C-ordered copy of the transpose of an (r, d) array; for r far below d faster than numpy's own."""
+    """Return a C-ordered copy of the transpose of an (r, d) array; for r far below d faster than numpy's own."""
     turned = np.empty(array.shape[::-1], dtype=array.dtype)
     for column, row in enumerate(array):
         turned[:, column] = row
@@ -158,7 +158,7 @@ def transposed(array: np.ndarray) -> np.ndarray:
 
 
 def not_finite(array: np.ndarray) -> str | None:
-    """What to say of float numbers that are not all finite; None if they are."""
+    """Return what to say of float numbers that are not all finite; None if they are."""
     flat = array.reshape(-1, order="A")
     with np.errstate(all="ignore"):
         if np.isfinite(flat.dot(flat)):  # several times as fast, and enough except for huge numbers
@@ -168,7 +168,7 @@ def not_finite(array: np.ndarray) -> str | None:
 
 
 def damage(data: bytes, size: int | None = None) -> str | None:
-    """What a file that should hold data holds instead, and what to do; None if there is nothing to recognise.
+    """Return what a file that should hold data holds instead, and what to do; None if there is nothing to recognise.
 
     `data` may be the beginning of a file of `size` bytes, at least its header.
     """
@@ -206,7 +206,7 @@ def _truncation(data: bytes, size: int) -> str | None:
 
 
 def narrow(array: np.ndarray, code: str) -> np.ndarray:
-    """Numbers as an array of ``KINDS[code]``, BF16 as its bits: rounded to nearest, ties to even.
+    """Return the numbers as an array of ``KINDS[code]``, BF16 as its bits: rounded to nearest, ties to even.
 
     What is too large for the dtype becomes infinite; the caller looks.
     """

@@ -21,7 +21,7 @@ class Limits:
     memory_left : int or None
         Bytes of it that are not in use; pages of files count as free, the system drops them when it must.
     cores : float or None
-        CPU time a second of wall time.
+        CPU time per second of wall time.
     """
 
     memory: int | None = None
@@ -30,7 +30,7 @@ class Limits:
 
 
 def read_limits(root: Path = Path("/")) -> Limits:
-    """The limits that hold for this process; all None where there are no control groups.
+    """Return the limits that hold for this process; all None where there are no control groups.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def read_limits(root: Path = Path("/")) -> Limits:
 
 
 def _folders(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of this process's groups: its own and all above it, as far as they can be seen from here."""
+    """Yield the folders of this process's groups: its own and all above it, as far as they can be seen from here."""
     mounted = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
@@ -79,7 +79,7 @@ def _folders(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _file_pages(path: Path) -> int:
-    """Bytes of cached files in a group."""
+    """Return the bytes of cached files in a group."""
     found = dict(line.split()[:2] for line in _text(path).splitlines() if len(line.split()) == 2)
     names = ("total_inactive_file", "total_active_file")
     names = names if names[0] in found else ("inactive_file", "active_file")

@@ -13,7 +13,7 @@ from typing import Any
 
 from lorameta.files.links import user_path
 
-#: Bytes a second below which a disk is slow: a base of 14 GB takes more than a minute to read.
+#: Bytes per second below which a disk is slow: a base of 14 GB takes more than a minute to read.
 SLOW = 200_000_000
 SAMPLE, _CHUNK = 256 << 20, 8 << 20
 #: Seconds of writing after which the sample is large enough.
@@ -31,7 +31,7 @@ class Disk:
     free, total : int
         Bytes.
     read : float or None
-        Bytes a second, in one piece and not from the page cache; None if it was not measured.
+        Bytes per second read at once and not from the page cache; None if it was not measured.
     sample : int
         Bytes that were read for it.
     unmeasured : str
@@ -82,7 +82,7 @@ def look(path: Path, *, measure: bool = True) -> Disk:
 
 
 def read_speed(path: Path, size: int) -> tuple[int, float]:
-    """Bytes and seconds of a sequential read."""
+    """Return the bytes and seconds of a sequential read."""
     block = os.urandom(_CHUNK)  # of zeros a file system may make a hole, or compress them away
     descriptor, name = tempfile.mkstemp(prefix=".lorameta-doctor-", dir=path)
     try:

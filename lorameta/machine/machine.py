@@ -95,7 +95,7 @@ def look(root: Path = Path("/")) -> Machine:
 
 
 def thread_problem(machine: Machine, environment: Mapping[str, str] = os.environ) -> str | None:
-    """What is wrong with the number of threads, and what to do; None if nothing is."""
+    """Return what is wrong with the number of threads, and what to do; None if nothing is."""
     right = machine.right_threads
     named = [f"{name}={environment[name]}" for name in THREAD_VARIABLES if environment.get(name)]
     cause = f" ({', '.join(named)})" if named else ""

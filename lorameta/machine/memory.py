@@ -16,7 +16,7 @@ TRAINED_BYTES = 20
 #: Bytes of an interpreter with numpy that has read a bank's summaries, without torch.
 MIXING_RUNTIME = 200_000_000
 ITEMSIZE = {"float32": 4, "bfloat16": 2}
-#: What the allocator holds beside what is in use, of all that the layers would keep: pieces between tensors that stay
+#: What the allocator holds beside what is in use, of all that the layers would keep: gaps between tensors that stay
 #: are not given back. Measured with glibc on models of 1.1 and 1.6 billion parameters, without and with checkpointing.
 HEAP = (0.4, 0.6)
 
@@ -123,7 +123,8 @@ def to_refine(
 
 
 def _layer(outline: Outline, dtype: str, batch_size: int, length: int, probe: Probe | None) -> float:
-    """Bytes that a layer keeps for the backward pass: measured, else those of a layer with an MLP of three matrices."""
+    """Return the bytes that a layer keeps for the backward pass: measured, else those of a layer with an MLP of three
+    matrices."""
     if probe is not None:
         return batch_size * (probe.kept_fixed + probe.kept_per_token * length)
     numbers = 10 * outline.width + outline.layer_parameters / outline.width  # states, and those inside the MLP

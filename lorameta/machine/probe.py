@@ -86,7 +86,7 @@ def probe(outline: Outline, dtype: str, *, rank: int, length: int, memory: int, 
     Raises
     ------
     MemoryError
-        Not even a layer of an eighth of the width of the true MLP has a place in `memory`.
+        Not even a layer of an eighth of the width of the true MLP fits in `memory`.
     """
     import torch
 
@@ -115,7 +115,7 @@ def probe(outline: Outline, dtype: str, *, rank: int, length: int, memory: int, 
 
 
 def fitting(outline: Outline, itemsize: int, memory: int) -> tuple[Any, int, float]:
-    """The configuration to build, how many of its layers, and which share of a true layer that is."""
+    """Return the configuration to build, how many of its layers, and which share of a true layer that is."""
     usable = 0.6 * memory  # the rest is for what the layers compute
     size = outline.layer_parameters * itemsize
     if size <= usable:
@@ -135,7 +135,8 @@ def fitting(outline: Outline, itemsize: int, memory: int) -> tuple[Any, int, flo
 
 
 def _longest(outline: Outline, length: int, memory: int, layers: int, itemsize: int) -> int:
-    """Tokens that may be computed with in the rest of the memory; sixteen numbers of a token's width are kept."""
+    """Return the tokens that may be computed with in the rest of the memory; sixteen numbers of a token's width are
+    kept."""
     each = 64.0 * layers * (outline.width + outline.layer_parameters / outline.width / 4)
     return max(8, min(length, int((memory - layers * outline.layer_parameters * itemsize) / each)))
 

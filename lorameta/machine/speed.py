@@ -23,9 +23,9 @@ class Speed:
     Attributes
     ----------
     memory : float
-        Bytes a second, read in one piece.
+        Bytes per second, read at once.
     multiply : dict of str to float
-        dtype → floating-point operations a second, of square matrices.
+        dtype → floating-point operations per second, of square matrices.
     """
 
     memory: float

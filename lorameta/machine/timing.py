@@ -28,7 +28,7 @@ class Line:
     seconds: tuple[float, ...]
 
     def at(self, size: float) -> float:
-        """Seconds for `size`: between two runs and beyond the last, along the line through the nearest two.
+        """Return the seconds for `size`: between two runs and beyond the last, along the line through the nearest two.
 
         Beyond the last run the slope is held between a third and the whole of proportional growth: a processor that
         was busy in one of the runs must not turn into a forecast.
@@ -43,7 +43,7 @@ class Line:
         return max(y1 + slope * (size - x1), 0.0)
 
     def scaled(self, factor: float) -> Line:
-        """The same sizes at `factor` times the seconds."""
+        """Return the same sizes at `factor` times the seconds."""
         return Line(self.sizes, tuple(factor * value for value in self.seconds))
 
 

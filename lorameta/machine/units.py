@@ -25,7 +25,7 @@ def numbers(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: ``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 5 h``."""
+    """Return the seconds for people: ``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -67,7 +67,8 @@ def add_up(mixture: Mixture, bank: AdapterBank, *, combiner: str = "auto", rank:
 
 
 def _read(bank: AdapterBank, names: Sequence[str]) -> tuple[dict[str, Adapter], bool]:
-    """The adapters of a mixture, and whether their hashes were verified: in memory if that is little, else lazily."""
+    """Return the adapters of a mixture, and whether their hashes were verified: in memory if that is little, else
+    lazily."""
     bank.fetch(names)
     if sum(bank.records[name].bytes for name in names) > VERIFY_BYTES:
         return {name: bank.lazy(name) for name in names}, False
@@ -75,6 +76,6 @@ def _read(bank: AdapterBank, names: Sequence[str]) -> tuple[dict[str, Adapter], 
 
 
 def _absent(adapters: Mapping[str, Adapter], modules: Mapping[str, object]) -> dict[str, list[str]]:
-    """Which adapters lack which of the mixed modules; there they counted as zero."""
+    """Return which adapters lack which of the mixed modules; there they counted as zero."""
     lacking = {name: sorted(set(modules) - set(adapter.modules)) for name, adapter in adapters.items()}
     return {name: found for name, found in lacking.items() if found}

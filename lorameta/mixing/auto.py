@@ -147,7 +147,7 @@ class Auto:
         return budgets.plan(self.labelled, len(bank), size, self.budget)
 
     def _stages(self, seen: Comparison, progress: Progress) -> list[Mixture]:
-        """The mixtures that passes over labelled rows give."""
+        """Return the mixtures that passes over labelled rows give."""
         by_gradient = choose("gradient", options={"rows": self.plan.gradient, "candidates": _most(seen)})
         context = context_of(seen, by_gradient, progress, self.base)
         near = context.candidates
@@ -176,7 +176,7 @@ class Auto:
         return mixtures
 
     def _best(self, found: Comparison, mixtures: Sequence[Mixture], held: Sequence[Example]) -> Mixture:
-        """The mixture with the lowest loss on held-out rows, each measured as the adapter that it gives."""
+        """Return the mixture with the lowest loss on held-out rows, each measured as the adapter that it gives."""
         base, stages = self.base, self.report["stages"]
         best, lowest = mixtures[0], np.inf
         for mixture in mixtures:
@@ -200,7 +200,8 @@ class Auto:
 
 
 def first_by_either(slopes: np.ndarray, count: int) -> np.ndarray:
-    """Places of the adapters, given nearest first, that are among the first by distance or by slope, half and half."""
+    """Return the places of the adapters, given nearest first, that are among the first by distance or by slope, half
+    and half."""
     by_slope = np.argsort(np.argsort(slopes, kind="stable"), kind="stable")
     either = np.minimum(by_slope, np.arange(len(slopes)))
     return np.sort(np.lexsort((by_slope, either))[:count])
@@ -211,7 +212,7 @@ def _stage(name: str, measured: Measured) -> dict[str, Any]:
 
 
 def _most(found: Comparison) -> int:
-    """Adapters that take part: all that are here; of a bank on the Hub those that are fetched anyway."""
+    """Return the adapters that take part: all that are here; of a bank on the Hub those that are fetched anyway."""
     from lorameta.mixing.weigh import HUB_TOP_K
 
     on_hub = any(record.hub for record in found.bank.records.values())

@@ -106,7 +106,7 @@ def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: fl
 
 
 def _seconds_per_row(labelled: Sequence[Example], parameters: int) -> float:
-    """A forward pass over one row; the beginning that all prompts share is run once and does not count."""
+    """Return a forward pass over one row; the beginning that all prompts share is run once and does not count."""
     if not labelled:
         return 0.0
     shared = common_beginning([example.input for example in labelled]) if len(labelled) > 1 else 0

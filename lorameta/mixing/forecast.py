@@ -84,7 +84,8 @@ class Record:
 
     @classmethod
     def of(cls, bank: AdapterBank, settings: Mapping[str, Any]) -> Record | None:
-        """The record of `bank` for `settings`; None if it has none, or one of other settings or other adapters."""
+        """Return the record of `bank` for `settings`; None if it has none, or one of other settings or other
+        adapters."""
         path = bank.path / FILE
         if not path.is_file():
             return None
@@ -142,7 +143,7 @@ def interval(x: float, xs: np.ndarray, ys: np.ndarray, *, level: float = LEVEL) 
 
 
 def _line(xs: np.ndarray, ys: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Values at `at` of the least-squares line; the mean where all xs are equal."""
+    """Return the values at `at` of the least-squares line; the mean where all xs are equal."""
     centred = xs - xs.mean()
     spread = float(centred @ centred)
     slope = float(centred @ ys) / spread if spread > 1e-18 else 0.0

@@ -58,7 +58,7 @@ def fit(
 
 
 def bank_gram(bank: AdapterBank, *, progress: Callable[[int], object] | None = None) -> np.ndarray:
-    """The inner products of all adapters of a bank, in the order of its ids; adapters are read block by block.
+    """Return the inner products of all adapters of a bank, in the order of its ids; adapters are read block by block.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def bank_gram(bank: AdapterBank, *, progress: Callable[[int], object] | None = N
 
 
 def fittable(bank: AdapterBank) -> list[str]:
-    """The distances whose part of the summaries the bank has."""
+    """Return the distances whose part of the summaries the bank has."""
     from lorameta.distance import DISTANCES
 
     return [name for name, distance in DISTANCES.items() if bank.summaries.has(distance.needs)]

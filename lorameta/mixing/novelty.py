@@ -59,7 +59,7 @@ class Unusual:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields and the verdict, for reports."""
+        """Return the fields and the verdict, for reports."""
         rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
         return rounded | {"outside": self.outside}
 
@@ -141,7 +141,7 @@ def member_distances(
 
 
 def cut_down(member: DatasetSummary, like: DatasetSummary, part: str, generator: np.random.Generator) -> DatasetSummary:
-    """A random part of a dataset, as large as `like`; the dataset itself where it is no larger.
+    """Return a random part of a dataset, as large as `like`; the dataset itself where it is no larger.
 
     Tokens are drawn without replacement from the histogram. Of the embeddings only a sample is stored, so a member is
     cut only where `like` has fewer rows than that sample; above, mean and covariance hardly depend on the size.

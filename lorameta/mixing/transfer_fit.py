@@ -47,7 +47,7 @@ def measure(
     Returns
     -------
     numpy.ndarray of shape (N, N), float64
-        Row i: minus the slope per unit of ‖ΔWⱼ‖, nats a token; 0 for an adapter that is 0.
+        Row i: minus the slope per unit of ‖ΔWⱼ‖, nats per token; 0 for an adapter that is 0.
 
     Raises
     ------

@@ -79,7 +79,7 @@ class Context:
         return load_base(bank.base_model, bank.base_revision, pass_dtype())
 
     def require_bank(self) -> AdapterBank:
-        """The bank; UsageError in a call on distances alone."""
+        """Return the bank; UsageError in a call on distances alone."""
         if self.bank is None:
             raise UsageError(f"the operator {self.name!r} needs a bank; call lorameta.generate_adapter")
         return self.bank
@@ -90,7 +90,7 @@ class Context:
         return draw(self.examples, int(self.options["rows"]), seed=self.seed, operator=self.name)
 
     def nearest(self, count: int | None) -> np.ndarray:
-        """Indices of the `count` smallest distances (of all for None), nearest first, ties by place."""
+        """Return the indices of the `count` smallest distances (of all for None), nearest first, ties by place."""
         return np.argsort(self.distances, kind="stable")[: len(self.distances) if count is None else count]
 
     @cached_property
@@ -103,7 +103,7 @@ class Context:
         return shortlist(self, self.options.get("candidates"), self.options.get("shortlist", "nearest"))
 
     def adapters(self, indices: Sequence[int] | np.ndarray) -> list[Adapter]:
-        """Adapters of the bank, fetched and read; an A that several have in common is in memory once."""
+        """Return the adapters of the bank, fetched and read; an A that several have in common is in memory once."""
         bank = self.require_bank()
         names = [bank.ids[int(index)] for index in indices]
         bank.fetch(names)
@@ -119,13 +119,13 @@ class Context:
         return [slim(bank[name]) for name in names]
 
     def mixture_loss(self, indices: Sequence[int] | np.ndarray, rows: Sequence[Example] | None = None) -> MixtureLoss:
-        """Loss and logits of mixtures of some adapters on labelled rows (:attr:`rows` unless given)."""
+        """Return the loss and logits of mixtures of some adapters on labelled rows (:attr:`rows` unless given)."""
         from lorameta.operator.mixture_loss import MixtureLoss
 
         return MixtureLoss(self.base, self.adapters(indices), self.rows if rows is None else rows)
 
     def spread(self, indices: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Weights of some adapters as weights of the whole bank, 0 elsewhere."""
+        """Return the weights of some adapters as weights of the whole bank, 0 elsewhere."""
         whole = np.zeros(len(self.distances))
         whole[indices] = weights
         return whole

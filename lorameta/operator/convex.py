@@ -26,7 +26,7 @@ class Linearised:
         self.slopes = np.asarray(slopes, dtype=np.float64)
 
     def of(self, tokens: np.ndarray) -> Linearised:
-        """The same problem on some of the tokens."""
+        """Return the same problem on some of the tokens."""
         return Linearised(self.start[tokens], self.slopes[:, tokens])
 
     def losses(self, weights: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ class Linearised:
         return np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top - logits[:, 0]
 
     def value_and_gradient(self, weights: np.ndarray, ridge: float = 0.0) -> tuple[float, np.ndarray]:
-        """The objective and its gradient (k,)."""
+        """Return the objective and its gradient (k,)."""
         logits = self.start + np.tensordot(weights, self.slopes, axes=1)
         top = logits.max(axis=1, keepdims=True)
         shares = np.exp(logits - top)
@@ -48,7 +48,7 @@ class Linearised:
         return value, gradient + ridge * weights
 
     def solve(self, ridge: float, *, least: np.ndarray | float = 0.0) -> np.ndarray:
-        """The minimiser, shape (k,), no weight below `least`, by L-BFGS-B."""
+        """Return the minimiser, shape (k,), no weight below `least`, by L-BFGS-B."""
         from scipy.optimize import minimize
 
         k = len(self.slopes)
@@ -63,7 +63,7 @@ class Linearised:
 def cross_validated(
     problem: Linearised, owner: np.ndarray, ridge: float, *, folds: int = 4, least: float = 0.0
 ) -> float:
-    """Mean loss of tokens of rows that the weights were not solved for.
+    """Return the mean loss of tokens of rows that the weights were not solved for.
 
     Parameters
     ----------

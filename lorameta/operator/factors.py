@@ -1,4 +1,4 @@
-"""Adapters laid side by side: their mixture as hooks on the base's layers, without a copy of any weight."""
+"""Adapters side by side: their mixture as hooks on the base's layers, without a copy of any weight."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Shared:
     B: torch.Tensor  # (k, d_out, r), scaled
 
     def update(self, weights: np.ndarray) -> Update | None:
-        """The low-rank update of a mixture; None where it is 0."""
+        """Return the low-rank update of a mixture; None where it is 0."""
         if not weights.any():
             return None
         only = np.flatnonzero(weights)
@@ -46,7 +46,7 @@ class Stacked:
     owner: np.ndarray  # (Σ r,), the adapter of a column
 
     def update(self, weights: np.ndarray) -> Update | None:
-        """The low-rank update of a mixture, or the dense one where that is cheaper; None where it is 0."""
+        """Return the low-rank update of a mixture, or the dense one where that is cheaper; None where it is 0."""
         used = weights[self.owner] != 0
         if not used.any():
             return None
@@ -123,13 +123,14 @@ def _side_by_side(model: Any, adapters: Sequence[Adapter]) -> dict[str, Shared |
 
 
 def common_A(pairs: Sequence[LoraPair]) -> bool:
-    """Whether all pairs of a module have the very same A."""
+    """Check whether all pairs of a module have the very same A."""
     first = pairs[0].A
     return all(pair.A is first or np.array_equal(pair.A, first) for pair in pairs[1:])
 
 
 def shared_A(adapters: Sequence[Adapter]) -> Mapping[str, np.ndarray] | None:
-    """The A of every module where it is common to all adapters and they change the same modules; None elsewhere."""
+    """Return the A of every module where it is common to all adapters and they change the same modules; None
+    elsewhere."""
     first = adapters[0].modules
     if any(adapter.modules.keys() != first.keys() for adapter in adapters[1:]):
         return None

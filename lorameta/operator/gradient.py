@@ -67,6 +67,22 @@ def slopes(base: Base | Any, adapters: Sequence[Adapter], rows: Sequence[Example
     Returns
     -------
     numpy.ndarray of shape (k,), float64
+
+    Examples
+    --------
+    They agree with finite differences of the loss:
+
+    >>> from lorameta.bank import AdapterBank
+    >>> from lorameta.base_model.load import load_base
+    >>> from lorameta.data import Example
+    >>> from lorameta.operator.mixture_loss import MixtureLoss
+    >>> bank = AdapterBank.open("tiny")
+    >>> base, adapters = load_base(bank.base_model), [bank[name] for name in bank.ids[:2]]
+    >>> rows = [Example("Definition: add the numbers\\n\\nInput: 1 2\\n\\nOutput:", ("3",))]
+    >>> loss = MixtureLoss(base, adapters, rows)
+    >>> measured = [(loss(0.01 * w) - loss(-0.01 * w)) / 0.02 for w in np.eye(2)]
+    >>> np.allclose(slopes(base, adapters, rows, np.zeros(2)), measured, rtol=0.05)
+    True
     """
     import torch
 

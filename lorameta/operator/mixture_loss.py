@@ -57,7 +57,7 @@ class Measured:
 class MixtureLoss:
     """w ↦ mean answer loss of the base plus Σ wᵢ ΔWᵢ, by forward passes alone.
 
-    The rows are tokenised once, and so are the adapters laid side by side once; an evaluation adds their mixture to
+    The rows are tokenised once, and so are the adapters placed side by side once; an evaluation adds their mixture to
     what the layers give. The sum is exact: it is neither cut to a rank, as the combiner ``delta`` does afterwards, nor
     the product of averages that LoraHub searches. The base's weights are not written to.
 
@@ -88,7 +88,7 @@ class MixtureLoss:
         self.factors = Factors(base.model, adapters)
 
     def on(self, examples: Sequence[Example]) -> MixtureLoss:
-        """The same adapters on other rows."""
+        """Return the same adapters on other rows."""
         other = object.__new__(MixtureLoss)
         other._base, other.factors, other.passes = self._base, self.factors, _passes(self._base, examples)
         return other
@@ -104,13 +104,13 @@ class MixtureLoss:
         return self.passes.owner
 
     def one(self, index: int | np.integer) -> np.ndarray:
-        """The weights that are 1 for an adapter and 0 for the others."""
+        """Return the weights that are 1 for an adapter and 0 for the others."""
         weights = np.zeros(self.count)
         weights[index] = 1.0
         return weights
 
     def __call__(self, weights: np.ndarray) -> float:
-        """Mean negative log-likelihood in nats of a token of the answers.
+        """Return the mean negative log-likelihood in nats of a token of the answers.
 
         Parameters
         ----------
@@ -120,7 +120,7 @@ class MixtureLoss:
         return self.measure(weights).loss
 
     def measure(self, weights: np.ndarray) -> Measured:
-        """Loss and exact match row by row."""
+        """Return the loss and exact match row by row."""
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -137,7 +137,7 @@ class MixtureLoss:
         return Measured(np.bincount(owner, losses, rows), tokens, np.bincount(owner, hits, rows) == tokens)
 
     def logits(self, weights: np.ndarray) -> np.ndarray:
-        """Logits at the answers' positions, cut down to what the loss needs.
+        """Return the logits at the answers' positions, cut down to what the loss needs.
 
         Returns
         -------

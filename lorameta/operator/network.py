@@ -70,12 +70,12 @@ def scores_and_pullback(
 
 
 def packed(parameters: Parameters) -> np.ndarray:
-    """All parameters in one vector."""
+    """Return all parameters in one vector."""
     return np.concatenate([parameters[name].ravel() for name in shapes(len(parameters["output.weight"]))])
 
 
 def unpacked(vector: np.ndarray, like: Parameters) -> dict[str, np.ndarray]:
-    """The parameters of a vector made by :func:`packed`."""
+    """Return the parameters of a vector made by :func:`packed`."""
     found, start = {}, 0
     for name, shape in shapes(len(like["output.weight"])).items():
         size = int(np.prod(shape))

@@ -104,6 +104,18 @@ def fit_neural(
     ------
     UsageError
         Shapes that do not fit, numbers that are not finite, fewer than three adapters.
+
+    Examples
+    --------
+    Six adapters on a line, near ones alike: what is fitted rebuilds them better than softmin of the distances.
+
+    >>> places = np.arange(6.0)
+    >>> D = np.abs(np.subtract.outer(places, places))
+    >>> operator = fit_neural(D, np.exp(-D / 2))
+    >>> operator.errors["neural"] < operator.errors["normalized"] < operator.errors["uniform"]
+    True
+    >>> int(operator.weights(D[0, 1:]).argmax())  # the nearest of the others
+    0
     """
     from scipy.optimize import minimize
 
@@ -143,7 +155,7 @@ def _fitted(bank: AdapterBank, distance: str, options: Mapping[str, Any]) -> Neu
 
 
 def leave_one_out(distance_matrix: np.ndarray, weigh: Weigh) -> np.ndarray:
-    """The weights that each dataset of a bank gives to the others: shape (N, N), the diagonal 0.
+    """Return the weights that each dataset of a bank gives to the others: shape (N, N), the diagonal 0.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class FittedOperator:
     version: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """All but the parameters, JSON-able."""
+        """Return all but the parameters, JSON-able."""
         return {
             "operator": "neural",
             "distance": self.distance,
@@ -58,7 +58,7 @@ class FittedOperator:
 
 
 def path_of(bank: AdapterBank, distance: str) -> Path:
-    """Where the bank keeps the operator that was fitted for a distance."""
+    """Return where the bank keeps the operator that was fitted for a distance."""
     return bank.path / "operators" / f"neural-{distance}.safetensors"
 
 

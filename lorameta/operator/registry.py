@@ -44,7 +44,7 @@ class Option:
     flag: str | None = ""
 
     def problem(self, name: str, value: object) -> str | None:
-        """What is wrong with `value`; None if nothing is."""
+        """Return what is wrong with `value`; None if nothing is."""
         if self.choices:
             return None if value in self.choices else f"{name} must be one of {', '.join(self.choices)}; got {value!r}"
         if self.flag is None:

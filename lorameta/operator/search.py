@@ -71,6 +71,12 @@ def search(
     References
     ----------
     LoraHub, arXiv 2307.13269 (40 evaluations, |w| ≤ 1.5, penalty 0.05); Hansen, arXiv 1604.00772 (CMA-ES).
+
+    Examples
+    --------
+    >>> weights, trace = search(lambda w: float(np.square(w - [0.8, 0.2]).sum()), np.full(2, 0.5), penalty=0.0)
+    >>> len(trace), bool(trace.min() < trace[0] / 2)  # that of the start is the first
+    (40, True)
     """
     start = np.asarray(start, dtype=np.float64)
     low, high = float(bounds[0]), float(bounds[1])

@@ -45,6 +45,11 @@ def sparse(z: np.ndarray, prototypes: np.ndarray, *, penalty: float = PENALTY) -
     ----------
     arXiv 2410.09908, there after a choice of nearest neighbours and with λ = 1 or 10; with this constraint the problem
     is that of sparse portfolios, Brodie et al., PNAS 106 (2009).
+
+    Examples
+    --------
+    >>> sparse(np.array([0.5, 0.5, 0.0]), np.eye(3), penalty=0.01).round(3)  # half of two prototypes
+    array([0.5, 0.5, 0. ])
     """
     z, prototypes = np.asarray(z, dtype=np.float64), np.asarray(prototypes, dtype=np.float64)
     problems = []
@@ -108,7 +113,8 @@ def _active_set(P: np.ndarray, penalty: float) -> np.ndarray:
 
 
 def _on_support(P: np.ndarray, support: list[int], signs: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
-    """The minimiser of wᵀ P w + λ ⟨signs, w⟩ with Σ w = 1 on the support alone, and its constraint's multiplier."""
+    """Return the minimiser of wᵀ P w + λ ⟨signs, w⟩ with Σ w = 1 on the support alone, and its constraint's
+    multiplier."""
     size = len(support)
     system = np.ones((size + 1, size + 1))
     system[:size, :size] = 2 * P[np.ix_(support, support)]

@@ -48,6 +48,22 @@ def stack(
         The ridge, the scale, and the losses on the rows.
     alone : numpy.ndarray of shape (k,), float64
         The loss of each adapter alone.
+
+    Examples
+    --------
+    Two adapters in place of a model's: of two tokens the first is right, one adapter raises its logit, one lowers it.
+
+    >>> class Linear:
+    ...     count, owner = 2, np.repeat(np.arange(4), 2)  # four rows of two tokens
+    ...     def one(self, index):
+    ...         return np.eye(2)[index]
+    ...     def logits(self, weights):
+    ...         return np.outer(np.full(8, weights @ [2.0, -1.0]), [1.0, 0.0])
+    ...     def __call__(self, weights):
+    ...         return float(np.log1p(np.exp(-weights @ [2.0, -1.0])))
+    >>> weights, details, alone = stack(Linear(), ridge=0.1)
+    >>> weights.round(2), details["loss_of_base"], alone.round(3)
+    (array([1.65, 0.  ]), 0.6931, array([0.127, 1.313]))
     """
     from lorameta.operator.progress import Progress
 

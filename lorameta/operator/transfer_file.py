@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def path_of(bank: AdapterBank) -> Path:
-    """Where the bank keeps it."""
+    """Return where the bank keeps it."""
     return bank.path / "operators" / "transfer.safetensors"
 
 

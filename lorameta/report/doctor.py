@@ -11,7 +11,7 @@ from lorameta.report.table import table, terminal_width
 
 
 def examined(report: Report) -> str:
-    """All of it, as the command line prints it."""
+    """Return all of it, as the command line prints it."""
     verdicts = [(name, capability.verdict) for name, capability in report.capabilities.items()]
     parts = [aligned(_facts(report)), _modes(report), aligned(verdicts)]
     if report.advice:

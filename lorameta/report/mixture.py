@@ -25,7 +25,7 @@ DISTANCE_NAMES = {
 
 
 def weights_table(report: Mapping[str, Any], families: Mapping[str, str], *, show: int = 10) -> str:
-    """The first adapters of a mixture with distance and weight, absolute weights also as bars.
+    """Return the first adapters of a mixture with distance and weight, absolute weights also as bars.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def mixture_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _auto(auto: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What `operator="auto"` chose, why, what each stage did on held-out rows, and what more would change."""
+    """Yield what `operator="auto"` chose, why, what each stage did on held-out rows, and what more would change."""
     if not auto:
         return
     yield "Chosen", f"{auto['chose']}, since {auto['why']}"
@@ -118,7 +118,7 @@ def _auto(auto: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _expected(metric: str, found: Mapping[str, float]) -> str:
-    """A forecast in words; a lower loss is a gain."""
+    """Return a forecast in words; a lower loss is a gain."""
     from lorameta.mixing.forecast import LEVEL
 
     name = {"exact_match": "exact match", "rouge_l": "ROUGE-L", "loss": "loss (less is more)"}.get(metric, metric)

@@ -54,7 +54,7 @@ def table(
 
 
 def bar(share: float, *, cells: int = 24, unicode: bool | None = None) -> str:
-    """A bar as long as `share` of `cells`.
+    """Return a bar as long as `share` of `cells`.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def terminal_width() -> int:
 
 
 def has_unicode() -> bool:
-    """Whether the standard output can print block characters."""
+    """Check whether the standard output can print block characters."""
     try:
         EIGHTHS.encode(getattr(sys.stdout, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):

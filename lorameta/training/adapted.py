@@ -1,4 +1,4 @@
-"""A base with an adapter on it: fresh factors put on, a common A laid in and frozen, the result read out."""
+"""A base with an adapter on it: fresh factors put on, a common A set and frozen, the result read out."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def lora_on(base: Base, settings: LoraTraining) -> Iterator[Any]:
             del base.model.peft_config
 
 
-def lay_a(model: Any, initial: Mapping[str, np.ndarray]) -> None:
+def set_a(model: Any, initial: Mapping[str, np.ndarray]) -> None:
     """Put a given A into every LoRA module of a model; UsageError if one is missing or has another shape."""
     import torch
 
@@ -69,7 +69,7 @@ def freeze_a(model: Any) -> None:
 
 
 def pairs_of(parameters: dict[str, Any], settings: LoraTraining) -> dict[str, LoraPair]:
-    """The factors by module, as they stand in the model."""
+    """Return the factors by module, as they stand in the model."""
     found: dict[str, dict[str, Any]] = {}
     for name, p in parameters.items():
         module, _, half = name.removeprefix(PREFIX).partition(".lora_")

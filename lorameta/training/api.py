@@ -57,7 +57,7 @@ def refine(
         the same numbers as one that was never interrupted (with ``minutes``: with the time that was left). It is
         removed when the run is done.
     log : path, optional
-        A file that gets a JSON object a line for each step, measurement and checkpoint.
+        A file that gets a JSON object per line for each step, measurement and checkpoint.
     report : callable, optional
         Is shown a :class:`lorameta.training.TrainingProgress` after each step.
     input_column, output_column, encoding

@@ -23,19 +23,20 @@ class Budget:
     warm_up: int
 
     def used(self, step: int, elapsed: float) -> float:
-        """Share of the budget that is used up, in [0, 1], after `step` steps and `elapsed` seconds."""
+        """Return the share of the budget that is used up, in [0, 1], after `step` steps and `elapsed` seconds."""
         shares = [] if self.steps is None else [step / self.steps]
         if self.seconds is not None:
             shares.append(elapsed / self.seconds)
         return min(1.0, max(shares))
 
     def ends(self, step: int, elapsed: float, ahead: float) -> bool:
-        """Whether there is no time for another step that, with what must follow it, takes `ahead` seconds."""
+        """Check whether there is no time for another step that, with what must follow it, takes `ahead` seconds."""
         if self.steps is not None and step >= self.steps:
             return True
         return self.seconds is not None and elapsed + ahead > self.seconds
 
     def factor(self, step: int, elapsed: float) -> float:
-        """Share of the learning rate for the step after `step`: a rise, then half a cosine over steps or time."""
+        """Return the share of the learning rate for the step after `step`: a rise, then half a cosine over steps or
+        time."""
         rise = min(1.0, (step + 1) / max(1, self.warm_up))
         return rise * 0.5 * (1 + math.cos(math.pi * self.used(step, elapsed)))

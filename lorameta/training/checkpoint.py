@@ -39,9 +39,9 @@ class TrainingState:
     tokens : int
         Tokens trained on.
     elapsed : float
-        Seconds of training, those of earlier sittings included.
+        Seconds of training, those of earlier runs included.
     history : list of (int, float)
-        Step and validation loss in nats a token.
+        Step and validation loss in nats per token.
     best_step : int
     recent : list of float
         Losses of the last steps, by which divergence is noticed.
@@ -100,7 +100,7 @@ class CheckpointFolder(ResumableFolder):
         )
 
     def begin(self, plan: TrainingPlan) -> None:
-        """Note what was decided, so that a later sitting decides the same."""
+        """Note what was decided, so that a later run decides the same."""
         self.store(PLAN, self.key, {"plan": plan.as_dict()})
 
     def save(self, state: TrainingState, tensors: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ class CheckpointFolder(ResumableFolder):
         write_file(self.folder / STATE, save(tensors, metadata={"state": json.dumps(asdict(state))}))
 
     def load(self) -> tuple[TrainingState, dict[str, Any]] | None:
-        """The last checkpoint; None if there is none.
+        """Return the last checkpoint; None if there is none.
 
         Raises
         ------
@@ -137,7 +137,8 @@ class CheckpointFolder(ResumableFolder):
 
 
 def key_of(parts: Parts, base: str, revision: str | None, settings: RefineSettings, start: Adapter | None) -> str:
-    """What decides the result of a run, in one hash; how often it is saved, and with how many threads, does not."""
+    """Return what decides the result of a run, in one hash; how often it is saved, and with how many threads, does
+    not."""
     beside = ("save_minutes", "save_steps", "threads")
     adapter = ""
     if start is not None:

@@ -25,7 +25,7 @@ def load(
     base: str | os.PathLike[str] | Base, name: str, revision: str | None, settings: RefineSettings, shape: Outline,
     hyper: LoraTraining, train: Sequence[EncodedExample], tokens: int, bfloat16: str, say: Callable[[str], object],
 ) -> tuple[Base, str, str]:  # fmt: skip
-    """The base in memory, its precision, and why that one."""
+    """Return the base in memory, its precision, and why that one."""
     import psutil
 
     if isinstance(base, Base):
@@ -50,7 +50,7 @@ def load(
 
 
 def largest_micro_batch(train: Sequence[EncodedExample], hyper: LoraTraining, tokens: int) -> list[int]:
-    """The rows that need the most memory at once."""
+    """Return the rows that need the most memory at once."""
     lengths = [len(row.ids) for row in train]
     order = sorted(range(len(train)), key=lambda i: -lengths[i])[: hyper.batch_size]
     found = micro_batches(lengths, order, rows=hyper.micro_batch_size, tokens=tokens)
@@ -58,7 +58,7 @@ def largest_micro_batch(train: Sequence[EncodedExample], hyper: LoraTraining, to
 
 
 def usual_micro_batch(train: Sequence[EncodedExample], hyper: LoraTraining, tokens: int) -> list[int]:
-    """Rows of median length that go through the model at once."""
+    """Return the rows of median length that go through the model at once."""
     lengths = [len(row.ids) for row in train]
     order = sorted(range(len(train)), key=lambda i: lengths[i])
     size = min(hyper.batch_size, len(train))
@@ -70,7 +70,8 @@ def fitting(
     settings: RefineSettings, hyper: LoraTraining, shape: Outline, dtype: str, train: Sequence[EncodedExample],
     most_tokens: int, kept: float, now: int, free: int, frozen: int = 0,
 ) -> tuple[int, bool, int]:  # fmt: skip
-    """Tokens of a micro-batch, whether layers must be computed twice, and the bytes that the process then needs.
+    """Return the tokens of a micro-batch, whether layers must be computed twice, and the bytes that the process then
+    needs.
 
     Smaller micro-batches come before computing twice: they cost hardly any time.
     """
@@ -100,7 +101,7 @@ def planned(
     pace: Pace, precision: str, why: str, checkpointing: bool, threads: int, memory: int, available: int, frozen: int,
     kept_layers: int,
 ) -> TrainingPlan:  # fmt: skip
-    """The plan, with the steps and the time that follow from the pace."""
+    """Return the plan, with the steps and the time that follow from the pace."""
     tokens = sum(len(row.ids) for row in train)
     epoch = math.ceil(len(train) / hyper.batch_size)
     step_tokens = tokens / epoch

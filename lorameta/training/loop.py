@@ -124,7 +124,7 @@ class Loop:
 
     @property
     def elapsed(self) -> float:
-        """Seconds of training so far, those of earlier sittings included."""
+        """Seconds of training so far, those of earlier runs included."""
         return self._before + time.perf_counter() - self._begun
 
     def _seed(self) -> None:
@@ -140,7 +140,7 @@ class Loop:
         return self.budget.ends(self.engine.step, self.elapsed, ahead)
 
     def _batch(self) -> list[int]:
-        """The rows of the step after `state.step`: an order for each epoch, from the seed alone."""
+        """Return the rows of the step after `state.step`: an order for each epoch, from the seed alone."""
         epoch, place = divmod(self.engine.step, self.plan.steps_an_epoch)
         if self._order[0] != epoch:
             rng = random.Random(f"{self.settings.seed} {epoch}")
@@ -174,7 +174,7 @@ class Loop:
         return False
 
     def _due(self) -> bool:
-        """Whether the held-out rows are to be measured now; the end has its own measurement."""
+        """Check whether the held-out rows are to be measured now; the end has its own measurement."""
         mark = self.state.next_evaluation / self.plan.evaluations
         return mark < 1 and self.budget.used(self.engine.step, self.elapsed) >= mark
 

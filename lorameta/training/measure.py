@@ -36,9 +36,9 @@ class Pace:
     Attributes
     ----------
     token : float
-        Seconds a token of the training rows.
+        Seconds per token of the training rows.
     prefix : float
-        Seconds a token for what is computed once, in the frozen layers whose states are kept.
+        Seconds per token for what is computed once, in the frozen layers whose states are kept.
     memory : int
         Largest resident memory of the process in these steps, in bytes; one of them had the longest rows.
     """
@@ -66,7 +66,8 @@ def shallow(model: Any, layers: int = LAYERS, *, below: int = 0) -> Iterator[int
 
 
 def kept_bytes(model: Any, row: EncodedExample, pad: int, frozen: int = 0) -> float:
-    """Bytes a token that all layers together keep for the backward pass, from a row that goes through some of them.
+    """Return the bytes per token that all layers together keep for the backward pass, from a row that goes through some
+    of them.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def kept_bytes(model: Any, row: EncodedExample, pad: int, frozen: int = 0) -> fl
 
 
 def quicker(base: Base, rows: Sequence[EncodedExample], settings: LoraTraining, tokens: int) -> dict[str, float]:
-    """Seconds of a micro-batch through a few layers and the head, in float32 and in bfloat16.
+    """Return the seconds of a micro-batch through a few layers and the head, in float32 and in bfloat16.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def quicker(base: Base, rows: Sequence[EncodedExample], settings: LoraTraining, 
 
 
 def settings_for(settings: LoraTraining, model: Any) -> LoraTraining:
-    """The same settings with those of the targets that a part of the base has."""
+    """Return the same settings with those of the targets that a part of the base has."""
     from dataclasses import replace
 
     from lorameta.base_model import ALL_LINEAR

@@ -1,4 +1,4 @@
-"""Whether a training has a place in memory, in which precision, and which smaller choice would have one."""
+"""Whether a training fits in memory, in which precision, and which smaller choice would."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DtypeChoice:
     ----------
     precision : str
     compare : bool
-        Whether the other precision has a place as well and should be measured.
+        Whether the other precision fits as well and should be measured.
     why : str
     """
 
@@ -37,19 +37,19 @@ class DtypeChoice:
 
 
 def available() -> int:
-    """Bytes that this process may still take; the limit of a container counted."""
+    """Return the bytes that this process may still take; the limit of a container counted."""
     return look().available
 
 
 def needed(outline: Outline, dtype: str, tokens: int, runtime: int, *, checkpointing: bool) -> int:
-    """Bytes of a training with `tokens` tokens in memory at once, from the shape of the base."""
+    """Return the bytes of a training with `tokens` tokens in memory at once, from the shape of the base."""
     return memory.to_refine(outline, dtype, 1, tokens, runtime, None, checkpointing=checkpointing).total
 
 
 def choose(
     outline: Outline, settings: RefineSettings, tokens: int, runtime: int, free: int, bfloat16: str
 ) -> DtypeChoice:
-    """The precision to load a base in.
+    """Return the precision to load a base in.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def choose(
     Raises
     ------
     LorametaError
-        No allowed precision has a place, even with gradient checkpointing; what would is named.
+        No allowed precision fits, even with gradient checkpointing; what would fit is named.
     """
     least = settings.checkpointing is not False
     fits = {
@@ -90,7 +90,7 @@ def choose(
 
 
 def refuse(outline: Outline, settings: RefineSettings, tokens: int, runtime: int, free: int) -> NoReturn:
-    """Raise, with every smaller choice that would have a place.
+    """Raise, with every smaller choice that would fit.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def refuse(outline: Outline, settings: RefineSettings, tokens: int, runtime: int
     remedies = list(_smaller(outline, settings, dtype, tokens, runtime, USABLE * free))
     raise LorametaError(
         violations(
-            remedies or ["nothing smaller has a place here"],
+            remedies or ["nothing smaller fits here"],
             f"the training does not fit: {outline.name} needs {gigabytes(least)} in {dtype}, and {gigabytes(free)} are "
             "available. What would fit:",
         )

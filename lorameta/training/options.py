@@ -13,7 +13,7 @@ from lorameta.training.settings import CHECKS, LoraTraining, target_problems
 
 #: Passes over the rows where neither steps, nor minutes, nor epochs are given.
 EPOCHS = 3
-#: Rows a step where none are given: a pass over few rows still has some 20 steps.
+#: Rows per step where none are given: a pass over few rows still has some 20 steps.
 BATCH_SIZES = (4, 8)
 _MORE_CHECKS = {
     "steps top_layers evaluations save_steps threads": at_least(1),
@@ -101,7 +101,7 @@ class RefineSettings:
         UsageError.raise_if(problems, "the settings cannot work:")
 
     def training(self, *, rank: int, rows: int | None = None, targets: tuple[str, ...] | None = None) -> LoraTraining:
-        """The hyperparameters of a run over `rows` training rows with an adapter of `rank` on `targets`."""
+        """Return the hyperparameters of a run over `rows` training rows with an adapter of `rank` on `targets`."""
         batch = self.batch_size
         if batch is None:
             least, most = BATCH_SIZES
@@ -116,7 +116,7 @@ class RefineSettings:
         )
 
     def steps_of(self, steps_an_epoch: int) -> int | None:
-        """Steps at which the run ends; None where the time alone decides."""
+        """Return the steps at which the run ends; None where the time alone decides."""
         limits = [] if self.epochs is None else [self.epochs * steps_an_epoch]
         if self.steps is not None:
             limits.append(self.steps)

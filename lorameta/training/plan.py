@@ -34,7 +34,7 @@ class TrainingPlan:
     longest : int
         Tokens of the longest row.
     batch_size : int
-        Rows a step.
+        Rows per step.
     micro_batch_tokens : int
         Tokens that go through the base at once.
     steps_an_epoch : int
@@ -55,7 +55,7 @@ class TrainingPlan:
     top_layers : int
         That are adapted, counted from the uppermost down to the lowest with an adapter that is trained.
     kept_layers : int
-        Below them, whose states are computed once a row and kept; 0 if none are.
+        Below them, whose states are computed once per row and kept; 0 if none are.
     parameters : int
         That are trained.
     precision : str
@@ -66,11 +66,11 @@ class TrainingPlan:
     memory, available : int
         Bytes that the process needs at most, and that it may have.
     token_seconds : float
-        Seconds a token, measured.
+        Seconds per token, measured.
     seconds : float
         That the training will take.
     resumed_at : int
-        Step at which an earlier sitting stopped; 0 for a new run.
+        Step at which an earlier run stopped; 0 for a new run.
     """
 
     start: str
@@ -115,13 +115,13 @@ class TrainingPlan:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> TrainingPlan:
-        """The inverse of :meth:`as_dict`."""
+        """Return the inverse of :meth:`as_dict`."""
         known = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
         return cls(**{**known, "targets": tuple(known["targets"])})
 
 
 def held_out_for(rows: Sequence[EncodedExample], tokens: int, least: int, wished: int) -> tuple[int, int]:
-    """How many of the held-out rows are measured, and how often, so that it stays a small part of the work.
+    """Return how many of the held-out rows are measured, and how often, so that it stays a small part of the work.
 
     Parameters
     ----------
@@ -148,13 +148,14 @@ def held_out_for(rows: Sequence[EncodedExample], tokens: int, least: int, wished
 
 
 def steps_in(seconds: float, plan_tokens: float, token_seconds: float, start: float) -> int:
-    """Steps of `plan_tokens` that a time suffices for, when `start` goes into measuring the held-out rows."""
+    """Return the steps of `plan_tokens` that a time suffices for, when `start` goes into measuring the held-out
+    rows."""
     left = seconds - 2 * start
     return int(left / ((1 + VALIDATION) * plan_tokens * token_seconds)) if left > 0 else 0
 
 
 def training_seconds(steps: int, step_tokens: float, held_tokens: int, evaluations: int, token_seconds: float) -> float:
-    """Seconds of the steps and of all measurements of the held-out rows, that of the start included."""
+    """Return the seconds of the steps and of all measurements of the held-out rows, that of the start included."""
     return token_seconds * (steps * step_tokens + FORWARD * held_tokens * (1 + evaluations))
 
 
@@ -164,6 +165,6 @@ def refuse_time(minutes: float, step_seconds: float, measuring: float) -> None:
     if minutes < least:
         raise LorametaError(
             f"{minutes:g} minutes are too few: a step takes {step_seconds:.1f} s, and measuring the held-out rows "
-            f"before and after {2 * measuring:.1f} s; give at least {math.ceil(least * 10) / 10:g}, fewer rows a step "
-            "(--batch-size), or shorter ones (--max-length)"
+            f"before and after {2 * measuring:.1f} s; give at least {math.ceil(least * 10) / 10:g}, fewer rows per "
+            "step (--batch-size), or shorter ones (--max-length)"
         )

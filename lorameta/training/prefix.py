@@ -16,7 +16,7 @@ _CLOSE = 1e-3
 
 
 def in_top_layers(model: Any, paths: Sequence[str], count: int, base: str) -> list[str]:
-    """Those of `paths` that lie in the `count` uppermost layers of a model.
+    """Return those of `paths` that lie in the `count` uppermost layers of a model.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def in_top_layers(model: Any, paths: Sequence[str], count: int, base: str) -> li
 
 
 def frozen_layers(model: Any) -> int:
-    """How many layers lie below the first one that is trained; 0 if the embedding is trained."""
+    """Return how many layers lie below the first one that is trained; 0 if the embedding is trained."""
     decoder = decoder_of(model)
     if any(p.requires_grad for p in model.get_input_embeddings().parameters()):
         return 0
@@ -87,7 +87,7 @@ class Prefix:
         self._given = pad_sequence([self._of(row) for row in rows], batch_first=True)
 
     def agrees(self, row: EncodedExample, pad: int) -> bool:
-        """Whether a row's losses are the same from its kept states, and the states the same each time.
+        """Check whether a row's losses are the same from its kept states, and the states the same each time.
 
         Not so if the frozen part has dropout, or if the upper layers look at more than the states below them.
         """
@@ -112,7 +112,7 @@ class Prefix:
         return bool((plain - kept).abs().max() <= _CLOSE * (1 + plain.abs().max()))
 
     def _drops(self) -> bool:
-        """Whether chance decides in the embedding or in these layers while training."""
+        """Check whether chance decides in the embedding or in these layers while training."""
         import torch
 
         decoder = decoder_of(self._model)

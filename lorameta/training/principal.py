@@ -23,7 +23,8 @@ TOKENS, LENGTH = 50_000, 256
 
 
 def read_texts(path: str | PathLike[str]) -> list[str]:
-    """The documents of a text file, plain or ``.gz``: separated by lines ``<|end|>``, the whole file if there is none.
+    """Return the documents of a text file, plain or ``.gz``: separated by lines ``<|end|>``, the whole file if there is
+    none.
 
     Raises
     ------
@@ -133,7 +134,7 @@ def principal_a(
     base: Base, targets: tuple[str, ...], rank: int, texts: Sequence[str], *, tokens: int = TOKENS,
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """A of each target from the inputs that it gets over some texts.
+    """Return a of each target from the inputs that it gets over some texts.
 
     The rows are the principal directions of the uncentred second moment of the input, the largest first, each scaled
     such that a row's product with the input has the variance that it would have with an A drawn at random. Modules that

@@ -54,7 +54,7 @@ def hold_out(examples: Iterable[Example], share: float) -> Parts:
 
 
 def encode_rows(tokenizer: Any, examples: Sequence[Example], part: str, limit: int) -> tuple[list[EncodedExample], int]:
-    """The rows of a part in tokens, and how many of them were longer than `limit` and shortened.
+    """Return the rows of a part in tokens, and how many of them were longer than `limit` and shortened.
 
     Raises
     ------
@@ -80,9 +80,9 @@ def micro_batches(
     chosen : sequence of int
         Indices of the batch.
     rows : int or None
-        At most so many rows a micro-batch; None: as many as `tokens` allows.
+        At most so many rows per micro-batch; None: as many as `tokens` allows.
     tokens : int
-        At most so many tokens a micro-batch, padding included, if that is more than one row.
+        At most so many tokens per micro-batch, padding included, if that is more than one row.
     """
     micro_batch: list[int] = []
     for index in sorted(chosen, key=lambda i: (-lengths[i], i)):
@@ -97,7 +97,8 @@ def micro_batches(
 
 
 def batches(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[list[int]]:
-    """Indices in batches of similar length and in random order: shuffled, sorted within pools of eight, shuffled."""
+    """Return the indices in batches of similar length and in random order: shuffled, sorted within pools of eight,
+    shuffled."""
     order = rng.sample(range(len(lengths)), len(lengths))
     pool = 8 * batch_size
     order = [i for p in range(0, len(order), pool) for i in sorted(order[p : p + pool], key=lambda i: lengths[i])]
@@ -107,7 +108,7 @@ def batches(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list
 
 
 def micro_batch_tokens(parameters: int) -> int:
-    """Tokens that go through a base of so many parameters at once."""
+    """Return the tokens that go through a base of so many parameters at once."""
     return next(tokens for most, tokens in MICRO_BATCH_TOKENS.items() if parameters < most)
 
 

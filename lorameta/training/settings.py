@@ -106,7 +106,7 @@ class LoraTraining:
         UsageError.raise_if(problems, "the training settings cannot work:")
 
     def rate(self, width: int) -> float:
-        """The learning rate for a base of hidden size `width`.
+        """Return the learning rate for a base of hidden size `width`.
 
         Where none was set it is 5e-4 · (2000 / width)^0.781: 2.9e-4 for a 7B model of width 4096, 2.5e-3 for one of
         256.
@@ -119,11 +119,12 @@ class LoraTraining:
         return 5e-4 * (2000 / width) ** 0.781 if self.learning_rate is None else self.learning_rate
 
     def warm_up(self, steps: int) -> int:
-        """Steps of the rise in a run of `steps`."""
+        """Return the steps of the rise in a run of `steps`."""
         return min(self.warmup_steps, steps // 10)
 
     def factor(self, step: int, steps: int) -> float:
-        """Share of the learning rate at `step`, counted from 0, of a run of `steps`: a rise, then half a cosine."""
+        """Return the share of the learning rate at `step`, counted from 0, of a run of `steps`: a rise, then half a
+        cosine."""
         rise = min(1.0, (step + 1) / max(1, self.warm_up(steps)))
         return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 

@@ -18,7 +18,8 @@ ROW = 1 / math.sqrt(3)
 
 
 def cut(adapter: Adapter, rank: int) -> Mapping[str, LoraPair]:
-    """The modules of an adapter at `rank` or less: by the best approximation of the update, where it must be cut."""
+    """Return the modules of an adapter at `rank` or less: by the best approximation of the update, where it must be
+    cut."""
     if all(pair.rank <= rank for pair in adapter.modules.values()):
         return adapter.modules
     from lorameta.combiner import combine
@@ -27,7 +28,7 @@ def cut(adapter: Adapter, rank: int) -> Mapping[str, LoraPair]:
 
 
 def balanced(pair: LoraPair, scaling: float) -> tuple[np.ndarray, np.ndarray]:
-    """A and B of the same update with `scaling`, rows of A at least as long as those of a fresh adapter.
+    """Return a and B of the same update with `scaling`, rows of A at least as long as those of a fresh adapter.
 
     AdamW moves every entry by about the learning rate, so that the update changes with the length of the other
     factor's rows. A mixture of adapters, cut by an SVD, has short ones and would hardly move: (c a, b / c) is the same
@@ -52,7 +53,7 @@ def balanced(pair: LoraPair, scaling: float) -> tuple[np.ndarray, np.ndarray]:
     return (A * stretch[:, None]).astype(np.float32), (B / stretch).astype(np.float32)
 
 
-def lay_on(parameters: Mapping[str, Any], modules: Mapping[str, LoraPair], scaling: float) -> None:
+def write_into(parameters: Mapping[str, Any], modules: Mapping[str, LoraPair], scaling: float) -> None:
     """Write an adapter into the fresh LoRA parameters of a model.
 
     Directions that the adapter does not use (a smaller rank, rows of A that are zero) keep the random row that they
@@ -92,7 +93,7 @@ def begin_with(
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     modules = cut(adapter, rank)
-    lay_on(parameters, modules, scaling)
+    write_into(parameters, modules, scaling)
     frozen = {} if trained is None else {module: pair for module, pair in modules.items() if module not in trained}
     for module in frozen:
         for half in "AB":

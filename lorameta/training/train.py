@@ -18,7 +18,7 @@ from lorameta.base_model.shared_prefix import check_packing, packing
 from lorameta.data import Example
 from lorameta.data.split import Parts
 from lorameta.errors import DataError, UsageError
-from lorameta.training.adapted import freeze_a, lay_a, lora_on, pairs_of
+from lorameta.training.adapted import freeze_a, lora_on, pairs_of, set_a
 from lorameta.training.engine import Engine, losses_of, mean_loss
 from lorameta.training.rows import batches, encode_rows
 from lorameta.training.settings import LoraTraining
@@ -36,7 +36,7 @@ class Trained:
     adapter : Adapter
         Of the best epoch, rounded to ``settings.dtype``; an update of zero if that is epoch 0.
     history : tuple of float
-        Mean validation loss in nats a token before the first step and after each epoch; the last one is NaN or
+        Mean validation loss in nats per token before the first step and after each epoch; the last one is NaN or
         infinite if the run diverged so.
     best_epoch : int
         The index of the smallest finite value of `history`; the earliest of equals.
@@ -45,7 +45,7 @@ class Trained:
     tokens : int
         Tokens of the training rows, prompts included: those of one epoch.
     losses : dict
-        Part (``validation``, ``test``) → ``{"rows", "base", "adapter"}``: mean loss in nats a token without and with
+        Part (``validation``, ``test``) → ``{"rows", "base", "adapter"}``: mean loss in nats per token without and with
         the adapter as it is returned.
     shortened : int
         Rows that were longer than ``settings.max_length``.
@@ -127,7 +127,7 @@ def train_adapter(
     with ExitStack() as stack:
         model = stack.enter_context(lora_on(base, settings))
         if initial is not None:
-            lay_a(model, initial)
+            set_a(model, initial)
         factors = {name: p for name, p in model.named_parameters() if ".lora_" in name}
         if settings.freeze_a:
             freeze_a(model)
@@ -185,6 +185,6 @@ def of_like_length(rows: Sequence[EncodedExample], size: int) -> Iterator[list[E
 def _encode(
     base: Base, examples: Sequence[Example], part: str, settings: LoraTraining
 ) -> tuple[list[EncodedExample], int]:
-    """The rows of a part, and how many of them were shortened."""
+    """Return the rows of a part, and how many of them were shortened."""
     limit = positions_of(base.model.config) or settings.max_length
     return encode_rows(base.tokenizer, examples, part, min(limit, settings.max_length))

@@ -171,7 +171,7 @@ def _choose(work: Work, inputs: str, outputs: str) -> Iterator[Any]:
 
 
 def _understood(work: Work, input_column: str | None, output_column: str | None) -> str:
-    """What was understood of the rows, or why they cannot be used, above the rows as they stand in the file."""
+    """Return what was understood of the rows, or why they cannot be used, above the rows as they stand in the file."""
     try:
         said = _rows(work, input_column, output_column)
     except LorametaError as error:  # other columns may be chosen
@@ -185,7 +185,7 @@ def _preview(work: Work) -> str:
 
 
 def _rows(work: Work, input_column: str | None, output_column: str | None) -> str:
-    """What was understood of the rows."""
+    """Return what was understood of the rows."""
     examples = work.read(input_column, output_column)
     said = _done(work.told)
     cells = [[escape(example.input[:600]), escape(example.output[:200])] for example in examples[:SHOWN]]
@@ -225,7 +225,7 @@ def _generate(work: Work, operator: str) -> Iterator[Any]:
 
 
 def _how_to_run(work: Work) -> str:
-    """What to do with the files, folded away."""
+    """Return what to do with the files, folded away."""
     load = (
         "Load it with PEFT, from the unpacked directory:\n"
         "    from peft import PeftModel\n    from transformers import AutoModelForCausalLM\n"
@@ -245,14 +245,14 @@ def _ask(work: Work, question: str) -> Iterator[Any]:
     yield _done("loading the base model ..."), "", ""
     shown = {False: "", True: ""}
     for active in (False, True):
-        for piece in _pieces(partial(work.ask, question, with_adapter=active)):
-            shown[active] += piece
+        for part in _parts(partial(work.ask, question, with_adapter=active)):
+            shown[active] += part
             yield "", shown[False], shown[True]
     yield _done("Answered."), shown[False], shown[True]
 
 
-def _pieces(answer: Callable[..., str]) -> Iterator[str]:
-    """The pieces of an answer as they come; its error, raised here."""
+def _parts(answer: Callable[..., str]) -> Iterator[str]:
+    """Yield the parts of an answer as they come; its error, raised here."""
     queue: Queue[str] = Queue()
     failed: list[Exception] = []
 

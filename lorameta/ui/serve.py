@@ -107,7 +107,7 @@ def serve(bank: str | None = None, *, port: int | None = None, browser: bool = F
 
 
 def _listen(port: int | None) -> socket.socket:
-    """A socket on the port, or on the first free one."""
+    """Return a socket on the port, or on the first free one."""
     for one in PORTS if port is None else [port]:
         found = socket.socket()
         if os.name != "nt":  # there it would let two servers have the same port

@@ -246,7 +246,7 @@ class _Heard(Progress):
 
 
 def _ending(text: str) -> str:
-    """The ending of a file with these rows: pasted text has no name."""
+    """Return the ending of a file with these rows: pasted text has no name."""
     start = text.lstrip()
     if start.startswith("["):
         return ".json"

@@ -65,7 +65,7 @@ def saved_head(directory):
 
 CASES = {
     mlx: "adapter of MLX.*lora_alpha = scale times rank",
-    sharded: "in 1 piece .*adapter_model-00001-of-00001.*put them together",
+    sharded: "in 1 part .*adapter_model-00001-of-00001.*put them together",
     trainer: r"output of a training: its adapters are in checkpoint-100, checkpoint-50; name .*checkpoint-100$",
     named_folder: "no adapter itself, but holds some in default; name the one",
     whole_model: "a whole model, not an adapter",

@@ -87,7 +87,7 @@ def test_a_dry_run_says_it_all_and_writes_nothing(lorameta, tiny_bank, data, giv
     before = sorted(tmp_path.iterdir())
     result = lorameta("refine", given, *words)
     assert result.code == 0, result.err
-    for label in ("30 to train on, 10 held out", "6 steps of 8 rows", "needed", "present", "tokens a second"):
+    for label in ("30 to train on, 10 held out", "6 steps of 8 rows", "needed", "present", "tokens per second"):
         assert label in result.out
     plan = lorameta("finetune", *words, "--json").json["plan"]
     assert (plan["rows"], plan["held_out"], plan["steps"], plan["start"]) == (30, 10, 6, "scratch")

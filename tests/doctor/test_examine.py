@@ -287,7 +287,7 @@ def test_a_slow_or_full_disk_is_named():
     said = advise(MACHINE, disk, shape, settings, bytes_of, verdicts, {}, None, local=False)
     assert len(said) == 2
     assert "10.0 GB are free in /here" in said[0]
-    assert "reads 100 MB a second" in said[1]
+    assert "reads 100 MB per second" in said[1]
     assert "2 min" in said[1]
     assert advise(MACHINE, replace(disk, read=10**9), shape, settings, bytes_of, verdicts, {}, None, local=True) == []
 

@@ -23,7 +23,7 @@ from lorameta.bank.garbage import retired
 from lorameta.bank.hub.contents import foreign_base, is_extra
 from lorameta.bank.locate import locate
 from lorameta.bank.manifest import inside, parse_manifest
-from lorameta.bank.records import unsafe_ids, unsafe_path
+from lorameta.bank.names import unsafe_ids, unsafe_path
 from lorameta.bank.sharding.shard import Shard
 from lorameta.data import Example, load_examples
 from lorameta.encoder.summary import Summaries

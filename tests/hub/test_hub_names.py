@@ -12,7 +12,7 @@ import pytest
 from lorameta.bank import locate as places
 from lorameta.bank.hub import client
 from lorameta.bank.hub.presets import PRESETS, preset
-from lorameta.bank.records import unsafe_ids
+from lorameta.bank.names import unsafe_ids
 from lorameta.errors import BankError, LorametaError, UsageError
 from lorameta.files.shipped import embedded_path
 

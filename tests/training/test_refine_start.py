@@ -12,7 +12,7 @@ from lorameta.adapter import Adapter, LoraPair  # noqa: E402
 from lorameta.errors import BankError  # noqa: E402
 from lorameta.training import LoraTraining, load_base  # noqa: E402
 from lorameta.training.adapted import lora_on  # noqa: E402
-from lorameta.training.start import ROW, balanced, check_start, cut, lay_on  # noqa: E402
+from lorameta.training.start import ROW, balanced, check_start, cut, write_into  # noqa: E402
 
 RNG = np.random.default_rng(5)
 
@@ -58,7 +58,7 @@ def test_the_model_answers_as_with_the_adapter_merged(tiny_bank, rank):
         with lora_on(base, settings) as model:
             plain = model(ids).logits
             parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-            lay_on(parameters, cut(adapter, rank), settings.alpha / rank)
+            write_into(parameters, cut(adapter, rank), settings.alpha / rank)
             torch.testing.assert_close(model.eval()(ids).logits, expected, atol=1e-4, rtol=1e-4)
             unused = [p for name, p in parameters.items() if "lora_A" in name and rank > 4]
             assert all((p[4:].abs().sum(dim=1) > 0).all() for p in unused)  # a zero row could never learn

@@ -49,7 +49,7 @@ class Trouble(LorametaError):
 
 
 def offline() -> bool:
-    """Whether no socket may be opened: ``HF_HUB_OFFLINE``, which ``--offline`` sets."""
+    """Check whether no socket may be opened: ``HF_HUB_OFFLINE``, which ``--offline`` sets."""
     constants = sys.modules.get("huggingface_hub.constants")
     wanted = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     return wanted or bool(getattr(constants, "HF_HUB_OFFLINE", False))
@@ -91,16 +91,16 @@ class Client:
         self._stopped.set()
 
     def model(self, repo: str, revision: str | None = None, *, files: bool = True) -> Any:
-        """What the Hub says of a model repository, with sizes and hashes of its files."""
+        """Return what the Hub says of a model repository, with sizes and hashes of its files."""
         ask = self.api.model_info
         return self.ask(repo, lambda: ask(repo, revision=revision, files_metadata=files, timeout=TIMEOUT))
 
     def dataset(self, repo: str) -> Any:
-        """What the Hub says of a dataset."""
+        """Return what the Hub says of a dataset."""
         return self.ask(repo, lambda: self.api.dataset_info(repo, timeout=TIMEOUT))
 
     def ask(self, what: str, call: Callable[[], Result], *, tries: int = TRIES) -> Result:
-        """What `call` returns; it is called again, later and later, while the trouble may pass.
+        """Return what `call` returns; it is called again, later and later, while the trouble may pass.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class Client:
             raise Trouble(f"{what}: not asked, since the work was given up", "connection")
 
     def download(self, repo: str, file: str, folder: Path, *, revision: str | None = None, force: bool = False) -> Path:
-        """A file of a model repository, whole, as ``folder/file``; not again if it is there from this commit."""
+        """Return a file of a model repository, whole, as ``folder/file``; not again if it is there from this commit."""
 
         def call() -> Path:
             download = self.api.hf_hub_download
@@ -154,7 +154,8 @@ class Client:
 
 
 def classify(what: str, error: Exception) -> Trouble | None:
-    """What an exception of `huggingface_hub`, `datasets` or their HTTP client means; None if it is none of theirs."""
+    """Return what an exception of `huggingface_hub`, `datasets` or their HTTP client means; None if it is none of
+    theirs."""
     from huggingface_hub import errors
 
     for one in _chain(error):
@@ -174,7 +175,8 @@ def classify(what: str, error: Exception) -> Trouble | None:
 
 
 def refused(what: str, *, gated: bool) -> Trouble:
-    """The trouble with a repository that is gated, or that is private or not there: the Hub does not tell which."""
+    """Return the trouble with a repository that is gated, or that is private or not there: the Hub does not tell
+    which."""
     if gated:
         remedy = "accept its conditions on its page on the Hub, then log in with: hf auth login"
         return Trouble(f"{what}: is gated; {remedy}", "gated")
@@ -204,7 +206,8 @@ def _of_status(what: str, error: Any) -> Trouble:
 
 
 def asked_pause(headers: Any) -> float | None:
-    """Seconds that the Hub asks to wait: ``Retry-After``, in seconds or as a date, or what is left of its window."""
+    """Return the seconds that the Hub asks to wait: ``Retry-After``, in seconds or as a date, or what is left of its
+    window."""
     if limit := _LIMIT.search(headers.get("ratelimit") or ""):
         return float(limit[1]) + 1
     value = (headers.get("retry-after") or "").strip()
@@ -222,7 +225,7 @@ def _revision(url: str) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception, and those that it was raised from."""
+    """Yield an exception, and those that it was raised from."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -232,7 +235,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_transport(error: BaseException) -> bool:
-    """Whether the HTTP client raised it: httpx, what replaces it in newer versions, or the client of Xet storage."""
+    """Check whether the HTTP client raised it: httpx, what replaces it in newer versions, or the client of Xet
+    storage."""
     clients = ("httpx", "httpx2", "httpcore", "httpcore2", "hf_xet")
     return type(error).__name__ == "XetDownloadError" or any(
         kind.__module__.partition(".")[0] in clients for kind in type(error).__mro__

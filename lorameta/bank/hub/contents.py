@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from lorameta.bank.records import BaseRecord, unsafe_path
+from lorameta.bank.names import unsafe_path
+from lorameta.bank.records import BaseRecord
 
 #: Of the tokenizer that an index carries; the first is needed to count tokens, the others to write a prompt.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -23,7 +24,7 @@ _TAKEN = {"adapters", "shards", "operators", "tokenizer"}
 
 
 def is_extra(name: str) -> bool:
-    """Whether a file is one of those that ``bank.json`` does not name but that belong to an index."""
+    """Check whether a file is one of those that ``bank.json`` does not name but that belong to an index."""
     folder, _, file = name.rpartition("/")
     return (
         name in FILES
@@ -33,7 +34,7 @@ def is_extra(name: str) -> bool:
 
 
 def is_summaries(name: str) -> bool:
-    """Whether a file's name is one that lorameta gives to the summaries of a bank."""
+    """Check whether a file's name is one that lorameta gives to the summaries of a bank."""
     return _SUMMARIES.fullmatch(name) is not None
 
 

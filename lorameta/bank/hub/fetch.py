@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
 
 from lorameta.adapter.peft_format import CONFIG, WEIGHTS
+from lorameta.bank.counting import Counting, silent
 from lorameta.bank.hub.client import Client, Trouble, offline
 from lorameta.bank.lock import clear_work, locked, work_folder
 from lorameta.bank.manifest import inside
@@ -29,16 +29,12 @@ JOBS = 4
 MUCH = 2_000_000_000
 
 
-def _silent(doing: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], object]]:
-    return nullcontext(lambda count: None)
-
-
 #: Opens a progress bar for what is fetched on demand; the command line puts its own in this place.
-counting: Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]] = _silent
+counting: Counting = silent
 
 
 def is_away(root: Path, record: AdapterRecord) -> bool:
-    """Whether an adapter's files are on the Hub only."""
+    """Check whether an adapter's files are on the Hub only."""
     if not record.hub or record.shard:
         return False
     directory = root / record.path
@@ -129,7 +125,7 @@ def _fetch(client: Client, root: Path, record: AdapterRecord) -> None:
 
 
 def _verified(client: Client, record: AdapterRecord, file: str, digest: str, folder: Path) -> Path:
-    """A file with the hash that it must have; a damaged transfer is repeated once."""
+    """Return a file with the hash that it must have; a damaged transfer is repeated once."""
     repo, revision = record.hub["repo"], record.hub["revision"]
     for attempt in (1, 2):
         try:

@@ -66,7 +66,7 @@ class Collection:
 
 
 def preset(name: str) -> Collection:
-    """A collection that lorameta knows by name.
+    """Return a collection that lorameta knows by name.
 
     Lots-of-LoRAs: 502 adapters of Mistral-7B-Instruct-v0.2, one for each of 502 tasks of Super-Natural Instructions
     (Brüel-Gabrielsson et al., arXiv 2407.00066), which are the bank of arXiv 2507.01806. Their ids are those of the

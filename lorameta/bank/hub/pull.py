@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from lorameta.adapter.peft_format import WEIGHTS
 from lorameta.bank import edit
-from lorameta.bank.counting import Counting
+from lorameta.bank.counting import Counting, silent
 from lorameta.bank.garbage import retired
 from lorameta.bank.hub.client import Client
 from lorameta.bank.hub.contents import FILES, foreign_base, is_extra, is_summaries
 from lorameta.bank.locate import cached_bank, require_hub_id
-from lorameta.bank.lock import WORK, clear_work, has_work, locked, work_folder
+from lorameta.bank.lock import clear_work, locked, refuse_foreign, work_folder
 from lorameta.bank.manifest import MANIFEST, parse_manifest, read_manifest
 from lorameta.bank.records import Manifest
 from lorameta.errors import BankError, UsageError
@@ -55,7 +54,7 @@ def pull(
     *,
     revision: str | None = None,
     client: Client | None = None,
-    counting: Counting = lambda doing, total, unit: nullcontext(lambda count: None),
+    counting: Counting = silent,
 ) -> Pulled:
     """Get the index of a bank from the Hub; a run that was stopped is continued by the next one.
 
@@ -104,16 +103,15 @@ def pull(
                 progress(files.get(name, 0))
         summaries = _verified(folder, manifest)
         moves = _moves(root, folder, manifest, before)
-        edit.write(root, lambda now: _new(root, now, before, edit.Change(manifest, summaries, moves)))
+        edit.replace_bank(root, before, edit.Change(manifest, summaries, moves))
         clear_work(root, "pull")
     size = sum(files.get(name, 0) for name in (MANIFEST, *wanted))
     return Pulled(root, info.id, info.sha, len(manifest.adapters), size)
 
 
 def _before(root: Path, repo: str) -> Manifest | None:
-    """The bank that is to be brought up to date, if there is one; UsageError where another one, or other files, are."""
-    if root.exists() and not root.is_dir():
-        raise UsageError(f"{root} is a file; give a new directory")
+    """Return the bank that is to be brought up to date, if there is one; UsageError where another one, or other files,
+    are."""
     if (root / MANIFEST).is_file():
         before = read_manifest(root)
         pulled = before.recipe.get("pulled")
@@ -123,14 +121,12 @@ def _before(root: Path, repo: str) -> Manifest | None:
             added = f"{', '.join(own[:5])}, which would be lost"
             raise UsageError(f"to the bank in {root} was added {added}; give a new directory")
         return before
-    foreign = sorted(path.name for path in root.iterdir() if path.name != WORK) if root.is_dir() else []
-    if foreign and not has_work(root, "pull"):
-        raise UsageError(f"{root} is not empty: it holds {', '.join(foreign[:5])}; give a new directory")
+    refuse_foreign(root, "pull")
     return None
 
 
 def _located(manifest: Manifest, repo: str, revision: str, root: Path, before: Manifest | None) -> Manifest:
-    """The manifest for this machine.
+    """Return the manifest for this machine.
 
     Adapters that the bank brought along itself are in its own repository, at this commit. Those that are here already,
     the same as before, stay where they are; others go where nothing is.
@@ -153,21 +149,21 @@ def _located(manifest: Manifest, repo: str, revision: str, root: Path, before: M
         elif before is not None:
             record = replace(record, path=edit.free_path(root, before, record.id))
         adapters.append(record)
-    used = {record.shard for record in adapters}
-    shards = {file: entry for file, entry in before.shards.items() if file in used} if before else {}
+    shards = before.shards_of(adapters) if before else {}
     recipe = {**manifest.recipe, "pulled": here}
     return replace(manifest, adapters=tuple(adapters), shards=shards, recipe=recipe)
 
 
 def _wanted(manifest: Manifest, files: dict[str, int]) -> list[str]:
-    """The files of the index, bar ``bank.json``: those of the lists in :mod:`lorameta.bank.hub.contents` alone."""
+    """Return the files of the index, bar ``bank.json``: those of the lists in :mod:`lorameta.bank.hub.contents`
+    alone."""
     base = [f"{manifest.base.model}/{file}" for file in manifest.base.sha256]
     wanted = dict.fromkeys([manifest.summaries["file"], *base, *sorted(filter(is_extra, files))])
     return [name for name in wanted if name in files]
 
 
 def _verified(folder: Path, manifest: Manifest) -> Summaries:
-    """The summaries, once they and the base are found to be those that ``bank.json`` was written with."""
+    """Return the summaries, once they and the base are found to be those that ``bank.json`` was written with."""
     from lorameta.encoder.summary import Summaries
     from lorameta.encoder.tokens import tokenizer_hash
 
@@ -185,7 +181,7 @@ def _verified(folder: Path, manifest: Manifest) -> Summaries:
 
 
 def _moves(root: Path, folder: Path, manifest: Manifest, before: Manifest | None) -> dict[str, Path]:
-    """What is to be put in place: base and tokenizer as a whole, other files one by one."""
+    """Return what is to be put in place: base and tokenizer as a whole, other files one by one."""
     moves: dict[str, Path] = {}
     for name in dict.fromkeys(["tokenizer", *([manifest.base.model] if manifest.base.sha256 else [])]):
         if not (folder / name).is_dir():
@@ -201,9 +197,3 @@ def _moves(root: Path, folder: Path, manifest: Manifest, before: Manifest | None
         if path.is_file():
             moves[path.relative_to(folder).as_posix()] = path
     return moves
-
-
-def _new(root: Path, now: Manifest | None, before: Manifest | None, change: edit.Change) -> edit.Change:
-    if now != before:
-        raise UsageError(f"another process changed {root} meanwhile; run the same command again")
-    return change

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lorameta.adapter.lazy import LazyModules
 from lorameta.adapter.peft_format import WEIGHTS
@@ -22,6 +22,7 @@ from lorameta.errors import BankError, LorametaError, UsageError, violations
 from lorameta.files.links import reason
 
 Progress = Callable[[int], object]
+T = TypeVar("T")
 #: Bytes that stay free on the disk.
 _RESERVE = 1 << 26
 
@@ -51,13 +52,34 @@ class Moved:
     changed: tuple[str, ...] = ()
     rounded: tuple[str, ...] = ()
 
+    def __add__(self, more: Moved) -> Moved:
+        return Moved(*(getattr(self, one.name) + getattr(more, one.name) for one in fields(self)))
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
+def move_all(
+    root: Path,
+    reader: AdapterReader,
+    parts: Sequence[tuple[T, list[AdapterRecord]]],
+    move: Callable[[T, list[AdapterRecord]], Moved],
+) -> Moved:
+    """Move adapters part by part; of one that cannot be moved, everything that is wrong with those left is said."""
+    moved = Moved()
+    for place, (key, records) in enumerate(parts):
+        try:
+            moved += move(key, records)
+        except BankError as error:
+            raise all_problems(reader, [one for _, left in parts[place:] for one in left], error) from None
+        except OSError as error:
+            raise not_written(root, error) from error
+    return moved
+
+
 def chosen(manifest: Manifest, ids: Iterable[str] | None) -> list[AdapterRecord]:
-    """The records of some ids, or of all, sorted by id; UsageError if there are others."""
+    """Return the records of some ids, or of all, sorted by id; UsageError if there are others."""
     wanted = None if ids is None else set(ids)
     if unknown := sorted((wanted or set()) - {record.id for record in manifest.adapters}):
         raise UsageError(f"the bank {manifest.name} has no adapter {', '.join(map(repr, unknown))}")
@@ -66,7 +88,7 @@ def chosen(manifest: Manifest, ids: Iterable[str] | None) -> list[AdapterRecord]
 
 
 def opened(reader: AdapterReader, record: AdapterRecord) -> LazyModules:
-    """The weights of an adapter, left in their file; BankError if they cannot be used."""
+    """Return the weights of an adapter, left in their file; BankError if they cannot be used."""
     found, problems = reader.read(record.id, lazy=True)
     if found is None or problems or not isinstance(found.modules, LazyModules):
         raise BankError(violations(problems, f"{record.id} cannot be read:"))
@@ -88,8 +110,7 @@ def commit(
         done[:] = [one for one in manifest.adapters if one.id in before and _place(one) == _place(before[one.id])]
         ids = {record.id for record in done}
         adapters = tuple(replace(one, **new[one.id]) if one.id in ids else one for one in manifest.adapters)
-        used = {record.shard for record in adapters}
-        kept = {file: entry for file, entry in {**manifest.shards, **shards}.items() if file in used}
+        kept = replace(manifest, shards={**manifest.shards, **shards}).shards_of(adapters)
         coming = {target: source for id in sorted(ids) for target, source in moves[id].items()}
         return Change(replace(manifest, adapters=adapters, shards=kept), moves=coming)
 
@@ -117,7 +138,8 @@ def discard(root: Path, paths: Iterable[str]) -> None:
 
 
 def leftovers(root: Path, manifest: Manifest) -> list[str]:
-    """What a run that was killed after its last step but one left behind: both copies of the same weights are there.
+    """Return what a run that was killed after its last step but one left behind: both copies of the same weights are
+    there.
 
     Shards with rows of adapters that were removed are not among them: a reader may still want those.
     """
@@ -146,13 +168,13 @@ def require_room(root: Path, size: int) -> None:
 
 
 def not_written(root: Path, error: OSError) -> LorametaError:
-    """What to raise when the disk is full, read-only, ..."""
+    """Return what to raise when the disk is full, read-only, ..."""
     why = reason(error)
     return LorametaError(f"cannot write to {root}: {why}; the bank is whole, and the next run goes on from here")
 
 
 def all_problems(reader: AdapterReader, records: list[AdapterRecord], error: BankError) -> BankError:
-    """Everything that is wrong with the adapters that were still to be moved, not only what was found first."""
+    """Return everything that is wrong with the adapters that were still to be moved, not only what was found first."""
     problems = [f"{record.id}: {problem}" for record in records for problem in reader.read(record.id)[1]]
     if not problems:
         return error

@@ -1,4 +1,4 @@
-"""Shards of 8-bit adapters that have one A: A once, each B as whole numbers from -127 to 127 with a scale a column.
+"""Shards of 8-bit adapters that have one A: A once, each B as whole numbers from -127 to 127 with a scale per column.
 
 ``<module>.lora_A`` is F32 of shape (r, d_in), the same for all adapters of the shard; ``<module>.lora_B`` is I8 of
 shape (M, r, d_out), transposed as in other shards; ``<module>.scale`` is F32 of shape (M, r): column k of an adapter's
@@ -67,13 +67,13 @@ class QuantizedModules(LazyModules):
         return self._pair(module, codes, scale)
 
     def rows(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        """What the shard holds of this adapter alone: whole numbers and scales, in the order of the names."""
+        """Yield what the shard holds of this adapter alone: whole numbers and scales, in the order of the names."""
         for module, one in sorted(self.halves.items()):
             for name in (one.B, f"{module}.scale"):
                 yield name, self.file.entries[name].dtype, self.file.bits(name, self.row)
 
     def verified(self, digest: str, notes: list[str]) -> dict[str, LoraPair]:
-        """All pairs, once the hash of the common A's and of this row are found right; what is wrong is noted."""
+        """Return all pairs, once the hash of the common A's and of this row are found right; what is wrong is noted."""
         found = hashlib.sha256(common_digest(self).encode())
         parts: dict[str, np.ndarray] = {}
         for name, _, bits in self.rows():
@@ -102,7 +102,7 @@ class QuantizedModules(LazyModules):
 
 
 def row_hash(modules: LazyModules) -> str:
-    """SHA-256 of an adapter's bytes as ``bank.json`` gives it, whatever its shard is."""
+    """Return the SHA-256 of an adapter's bytes as ``bank.json`` gives it, whatever its shard is."""
     if not isinstance(modules, QuantizedModules):
         return row_digest(modules)
     digest = hashlib.sha256(common_digest(modules).encode())
@@ -112,7 +112,7 @@ def row_hash(modules: LazyModules) -> str:
 
 
 def common_digest(modules: QuantizedModules) -> str:
-    """SHA-256 of the A's of a shard, in the order of the modules; computed once."""
+    """Return the SHA-256 of the A's of a shard, in the order of the modules; computed once."""
     known = modules._common.get("")
     if known is None:
         digest = hashlib.sha256()

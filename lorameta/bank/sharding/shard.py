@@ -19,7 +19,8 @@ from lorameta.adapter import peft_format
 from lorameta.adapter.lazy import LazyModules
 from lorameta.adapter.peft_config import LoraSettings
 from lorameta.adapter.peft_format import PREFIX, Halves
-from lorameta.bank.records import MAX_ID, AdapterRecord
+from lorameta.bank.names import MAX_ID
+from lorameta.bank.records import AdapterRecord
 from lorameta.errors import BankError
 from lorameta.files import json_text, tensors
 from lorameta.files.atomic import sha256_file
@@ -86,10 +87,10 @@ class Shard:
                 if name.endswith(".lora_B"):
                     scale = self.file.entries.get(f"{name[:-7]}.scale")
                     if scale is None or scale.shape != entry.shape[:2]:
-                        raise BankError(f"{path} is no shard: {name} has no scale a column; get the bank again")
+                        raise BankError(f"{path} is no shard: {name} has no scale per column; get the bank again")
 
     def halves(self, settings: LoraSettings, problems: list[str]) -> dict[str, Halves]:
-        """The modules of an adapter in this shard, held against its configuration."""
+        """Return the modules of an adapter in this shard, held against its configuration."""
         shapes = {
             _peft_name(name): _row_shape(name, entry)
             for name, entry in self.file.entries.items()
@@ -103,7 +104,7 @@ class Shard:
 
 
 def row_problem(shard: Shard, record: AdapterRecord) -> str | None:
-    """Why a shard does not hold the adapter of a record where that says; None if it does."""
+    """Return why a shard does not hold the adapter of a record where that says; None if it does."""
     if record.row is None or not 0 <= record.row < len(shard.ids):
         return f"{record.shard} has no row {record.row}, only {len(shard.ids)}; get the bank again"
     if shard.ids[record.row] != record.id:
@@ -112,7 +113,7 @@ def row_problem(shard: Shard, record: AdapterRecord) -> str | None:
 
 
 def row_layout(modules: LazyModules) -> RowLayout:
-    """What decides which adapters can be in one shard: names, dtypes and shapes of the tensors, sorted."""
+    """Return what decides which adapters can be in one shard: names, dtypes and shapes of the tensors, sorted."""
     found = []
     for module, one in modules.halves.items():
         for half, source, size in (("A", one.A, one.d_in), ("B", one.B, one.d_out)):
@@ -122,7 +123,7 @@ def row_layout(modules: LazyModules) -> RowLayout:
 
 
 def row_bytes(layout: RowLayout) -> int:
-    """Size of one adapter in a shard."""
+    """Return the size of one adapter in a shard."""
     return sum(rank * size * tensors.KINDS[code].itemsize for _, code, (rank, size) in layout)
 
 
@@ -134,14 +135,14 @@ def shard_header(layout: RowLayout, ids: Sequence[str], rows: int | None = None)
 
 
 def capacity(layout: RowLayout, shard_bytes: int) -> int:
-    """How many adapters surely fit into a shard of that size, at least one."""
+    """Return how many adapters surely fit into a shard of that size, at least one."""
     header, _ = shard_header(layout, (), rows=10**12)
     named = MAX_ID + len('\\"\\",')
     return max(1, (shard_bytes - len(header) - ALIGNMENT) // (row_bytes(layout) + named))
 
 
 def row_digest(modules: LazyModules) -> str:
-    """SHA-256 of an adapter's bytes as a shard holds them, wherever they lie."""
+    """Return the SHA-256 of an adapter's bytes as a shard holds them, wherever they lie."""
     digest = hashlib.sha256()
     for _, _, bits in modules.rows():
         digest.update(bits.data)
@@ -242,6 +243,6 @@ def _peft_name(name: str) -> str:
 
 
 def _row_shape(name: str, entry: Entry) -> tuple[int, ...]:
-    """The shape that a row has in a PEFT file."""
+    """Return the shape that a row has in a PEFT file."""
     shape = entry.shape[-2:]
     return shape[::-1] if name.endswith(".lora_B") else shape

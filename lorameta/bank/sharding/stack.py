@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -24,12 +23,11 @@ from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.bank.sharding.move import (
     Moved,
     Progress,
-    all_problems,
     chosen,
     commit,
     discard,
     leftovers,
-    not_written,
+    move_all,
     opened,
     require_room,
 )
@@ -92,30 +90,21 @@ def stack(
         plan = list(_plan(root, manifest, layouts, shard_bytes, restack))
         sizes = [shard_header(layout, [record.id for record in records])[1][""] for layout, records in plan]
         require_room(root, sum(sizes) if restack else max(sizes, default=0))
-        moved = Moved()
-        waiting = [record for _, records in plan for record in records]
-        for layout, records in plan:
-            try:
-                done, file = _write_one(root, reader, layout, records, progress or (lambda count: None))
-            except BankError as error:
-                raise all_problems(reader, waiting, error) from None
-            except OSError as error:
-                raise not_written(root, error) from error
-            waiting = waiting[len(records) :]
-            moved = replace(
-                moved,
-                adapters=moved.adapters + len(done),
-                shards=moved.shards + ((file,) if done else ()),
-                bytes=moved.bytes + sum(record.bytes for record in done),
-                rounded=moved.rounded + tuple(record.id for record in done if record.id in rounded),
-            )
-    return moved
+
+        def move(layout: RowLayout, records: list[AdapterRecord]) -> Moved:
+            done, file = _write_one(root, reader, layout, records, progress or (lambda count: None))
+            size = sum(record.bytes for record in done)
+            lossy = tuple(record.id for record in done if record.id in rounded)
+            return Moved(len(done), (file,) if done else (), size, rounded=lossy)
+
+        return move_all(root, reader, plan, move)
 
 
 def _layouts(
     reader: AdapterReader, records: list[AdapterRecord]
 ) -> tuple[dict[RowLayout, list[AdapterRecord]], set[str]]:
-    """The records by layout, and the ids of those in float64; from the headers. BankError with all that is wrong."""
+    """Return the records by layout, and the ids of those in float64; from the headers. BankError with all that is
+    wrong."""
     layouts: dict[RowLayout, list[AdapterRecord]] = defaultdict(list)
     rounded, problems = set(), []
     for record in records:
@@ -139,7 +128,7 @@ def _plan(
     shard_bytes: int,
     restack: bool,
 ) -> Iterator[tuple[RowLayout, list[AdapterRecord]]]:
-    """The shards to be written: layout and records in the order of the rows. Good shards are left as they are."""
+    """Yield the shards to be written: layout and records in the order of the rows. Good shards are left as they are."""
     rows: dict[str, list[str]] = defaultdict(list)
     for record in sorted(manifest.adapters, key=lambda record: record.row or 0):
         if record.shard:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from lorameta.bank.records import AdapterRecord
 from lorameta.bank.sharding.move import (
     Moved,
     Progress,
-    all_problems,
     chosen,
     commit,
     discard,
     leftovers,
-    not_written,
+    move_all,
     opened,
     require_room,
 )
@@ -51,25 +49,13 @@ def unstack(
         if record.shard:
             by_shard[record.shard].append(record)
     require_room(root, max((sum(record.bytes for record in records) for records in by_shard.values()), default=0))
-    moved = Moved()
     with contextlib.closing(AdapterReader(root, manifest)) as reader:
-        waiting = [record for records in by_shard.values() for record in records]
-        for file, records in by_shard.items():
-            try:
-                done, changed = _empty_one(root, reader, records, progress or (lambda count: None))
-            except BankError as error:
-                raise all_problems(reader, waiting, error) from None
-            except OSError as error:
-                raise not_written(root, error) from error
-            waiting = waiting[len(records) :]
-            moved = replace(
-                moved,
-                adapters=moved.adapters + len(done),
-                shards=(*moved.shards, file),
-                bytes=moved.bytes + sum(record.bytes for record in done),
-                changed=(*moved.changed, *changed),
-            )
-    return moved
+
+        def move(file: str, records: list[AdapterRecord]) -> Moved:
+            done, changed = _empty_one(root, reader, records, progress or (lambda count: None))
+            return Moved(len(done), (file,), sum(record.bytes for record in done), tuple(changed))
+
+        return move_all(root, reader, list(by_shard.items()), move)
 
 
 def _empty_one(

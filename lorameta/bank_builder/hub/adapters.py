@@ -115,7 +115,7 @@ def _targets(client: Client, info: Any, settings: LoraSettings) -> tuple[str, ..
 
 
 def licence_of(info: Any) -> str:
-    """The licence that a repository's card names; "" if it names none."""
+    """Return the licence that a repository's card names; "" if it names none."""
     named = [tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")]
     return "" if named in ([], ["other"], ["unknown"]) else named[0]
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorameta.bank import edit
-from lorameta.bank.counting import Counting
+from lorameta.bank.counting import Counting, silent
 from lorameta.bank.garbage import retired
 from lorameta.bank.hub.client import Client, Trouble
 from lorameta.bank.hub.presets import Collection, Member
-from lorameta.bank.lock import WORK, clear_work, has_work, locked, work_folder
+from lorameta.bank.lock import clear_work, locked, refuse_foreign, work_folder
 from lorameta.bank.manifest import MANIFEST, read_manifest
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
 from lorameta.bank_builder.hub.adapters import look
@@ -97,7 +96,7 @@ def build(
     skip_bad: bool = False,
     jobs: int = JOBS,
     reading: ReadOptions | None = None,
-    counting: Counting = lambda doing, total, unit: nullcontext(lambda count: None),
+    counting: Counting = silent,
 ) -> Indexed:
     """Make a bank of adapters that stay on the Hub until a mix needs them.
 
@@ -174,7 +173,7 @@ def build(
         left_out |= {name: state.problems for name, state in found.items() if state.problems}
         manifest, summaries = _manifest(root, collection, work, old, wanted, found, left_out, name)
         moves = {} if old else {"tokenizer": tokens}
-        edit.write(root, lambda now: _new(root, now, old, edit.Change(manifest, summaries, moves)))
+        edit.replace_bank(root, old, edit.Change(manifest, summaries, moves))
         clear_work(root, "hub")
     taken = [state for id, state in found.items() if id not in left_out]
     renamed = {was: now for state in taken for was, now in state.renamed.items()}
@@ -183,19 +182,13 @@ def build(
 
 
 def _old(root: Path, collection: Collection, base: str) -> Manifest | None:
-    """The bank that is to be completed, if there is one; UsageError where another one, or other files, are."""
-    if not root.exists():
-        return None
-    if not root.is_dir():
-        raise UsageError(f"{root} is a file; give a new directory")
+    """Return the bank that is to be completed, if there is one; UsageError where another one, or other files, are."""
     if (root / MANIFEST).is_file():
         old = read_manifest(root)
         if old.recipe.get("hub") != collection.origin or old.base.model != base:
             raise UsageError(f"{root} is a bank already, and not one of this collection; give a new directory")
         return old
-    foreign = sorted(path.name for path in root.iterdir() if path.name != WORK)
-    if foreign and not has_work(root, "hub"):
-        raise UsageError(f"{root} is not empty: it holds {', '.join(foreign[:5])}; give a new directory")
+    refuse_foreign(root, "hub")
     return None
 
 
@@ -301,9 +294,3 @@ def _manifest(
     recipe = {"hub": collection.origin, "rows_at_most": work.max_rows}
     bank_name = name or (old.name if old else collection.name)
     return Manifest(bank_name, base, {}, tuple(records), encoders, reasons, recipe), join(*summaries)
-
-
-def _new(root: Path, now: Manifest | None, old: Manifest | None, change: edit.Change) -> edit.Change:
-    if now != old:
-        raise UsageError(f"another process changed {root} meanwhile; run the same command again")
-    return change

@@ -11,7 +11,7 @@ from lorameta.adapter.peft_format import CONFIG
 from lorameta.bank.hub.client import Client
 from lorameta.bank.hub.presets import Collection, Member
 from lorameta.bank.locate import hub_id
-from lorameta.bank.records import MAX_ID, unsafe_ids
+from lorameta.bank.names import MAX_ID, unsafe_ids
 from lorameta.errors import BankError, UsageError
 from lorameta.files.links import user_path
 
@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 def of_author(client: Client, author: str) -> Collection:
-    """All models of an author that are PEFT adapters; their cards name the datasets.
+    """Return all models of an author that are PEFT adapters; their cards name the datasets.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def of_author(client: Client, author: str) -> Collection:
 
 
 def of_collection(client: Client, slug: str) -> Collection:
-    """The models of a collection; their cards name the datasets. UsageError if there are none."""
+    """Return the models of a collection; their cards name the datasets. UsageError if there are none."""
     found = client.ask(f"the collection {slug}", lambda: client.api.get_collection(slug))
     names = [item.item_id for item in found.items if item.item_type == "model"]
     if not names:
@@ -47,7 +47,7 @@ def of_collection(client: Client, slug: str) -> Collection:
 
 
 def of_list(path: str | PathLike[str]) -> Collection:
-    """The adapters of a table (JSONL, JSON, CSV, TSV, Parquet) with the columns of `COLUMNS`.
+    """Return the adapters of a table (JSONL, JSON, CSV, TSV, Parquet) with the columns of `COLUMNS`.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def members(adapters: Iterable[str]) -> tuple[Member, ...]:
 
 
 def _names(repos: list[str]) -> list[str]:
-    """The last part of each repository's id; the whole where two would be the same."""
+    """Return the last part of each repository's id; the whole where two would be the same."""
     last = Counter(repo.rpartition("/")[2].lower() for repo in repos)
     return [
         (repo.replace("/", "--") if last[repo.rpartition("/")[2].lower()] > 1 else repo.rpartition("/")[2])[:MAX_ID]
@@ -109,7 +109,7 @@ def _checked(found: list[Member]) -> tuple[Member, ...]:
 
 
 def dataset_of(info: Any) -> tuple[str, str]:
-    """The dataset that an adapter's card names, or "" and why there is none."""
+    """Return the dataset that an adapter's card names, or "" and why there is none."""
     named = {tag.removeprefix("dataset:") for tag in info.tags or [] if tag.startswith("dataset:")}
     usable = sorted(name for name in named if hub_id(name))
     if len(usable) == 1:

@@ -161,7 +161,8 @@ def push_adapter(
 
 
 def _content(root: Path, name: str) -> Path | bytes:
-    """What is sent of a file: its bytes, read without following a link; of a large one the path, once it is no link."""
+    """Return what is sent of a file: its bytes, read without following a link; of a large one the path, once it is no
+    link."""
     try:
         with opened(root, name) as descriptor:
             if os.fstat(descriptor).st_size > IN_MEMORY:
@@ -178,7 +179,7 @@ def _text(content: Path | bytes) -> str:
 
 
 def _published(bank: AdapterBank) -> Manifest:
-    """The manifest as others will read it; BankError if they could not use it."""
+    """Return the manifest as others will read it; BankError if they could not use it."""
     manifest, problems = bank.manifest, []
     if not manifest.base.sha256 and Path(manifest.base.model).is_absolute():
         problems.append(f"its base is {manifest.base.model}, a directory that others do not have; build it again with "
@@ -221,7 +222,7 @@ def _card(manifest: Manifest, repo: str) -> str:
 
 
 def _is_own(name: str) -> bool:
-    """Whether a file of a bank's repository was put there by an earlier push."""
+    """Check whether a file of a bank's repository was put there by an earlier push."""
     top = name.partition("/")[0]
     return (
         top in (*FOLDERS, "adapters", "base")

@@ -86,7 +86,7 @@ def stream(client: Client, member: Member, dataset: str, summariser: Summariser,
 
 
 def _read(rows: Iterable[Mapping[str, Any]], columns: Columns, most: int) -> tuple[list[Example], int, bool, RowReader]:
-    """The examples, how many rows are none, whether there are more, and what was made of the columns.
+    """Return the examples, how many rows are none, whether there are more, and what was made of the columns.
 
     DataError if too many are none.
     """
@@ -108,7 +108,7 @@ def _read(rows: Iterable[Mapping[str, Any]], columns: Columns, most: int) -> tup
 
 
 def _rows(dataset: str, revision: str, member: Member) -> Iterator[Mapping[str, Any]]:
-    """The rows, one after the other; DataError if it is no dataset that can be read.
+    """Yield the rows, one after the other; DataError if it is no dataset that can be read.
 
     Troubles of the Hub are left as they are, for `Client.ask`, which starts over then.
     """

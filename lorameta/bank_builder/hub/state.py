@@ -68,11 +68,11 @@ class States(ResumableFolder):
         self._key = sha256(json.dumps(key, sort_keys=True).encode())
 
     def files(self, id: str) -> Path:
-        """A directory for files of an adapter."""
+        """Return a directory for files of an adapter."""
         return self.folder / "files" / id
 
     def load(self, id: str, member: object) -> MemberState:
-        """The state of an adapter; a new one if there is none, or if it was of another `member`."""
+        """Return the state of an adapter; a new one if there is none, or if it was of another `member`."""
         content = self.stored(f"{id}.json", [self._key, member])
         with contextlib.suppress(TypeError):
             return MemberState(**content or {})
@@ -83,7 +83,7 @@ class States(ResumableFolder):
         self.store(f"{id}.json", [self._key, member], vars(state))
 
     def summary(self, id: str) -> Summaries | None:
-        """The summary that was kept for an adapter; None if there is none that can be read."""
+        """Return the summary that was kept for an adapter; None if there is none that can be read."""
         from lorameta.encoder import Summaries
 
         try:

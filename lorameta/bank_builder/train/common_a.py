@@ -29,7 +29,7 @@ class CommonA:
 
 
 def a_key(fingerprint: str, settings: LoraTraining, calibration: Sequence[str | PathLike[str]]) -> str | None:
-    """What a computed A depends on; None if A is drawn.
+    """Return what a computed A depends on; None if A is drawn.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def a_key(fingerprint: str, settings: LoraTraining, calibration: Sequence[str | 
 
 
 def stored_a(folder: Path, key: str | None) -> CommonA | None:
-    """The A that an earlier run made of the same; None if there is none, or its file has changed."""
+    """Return the A that an earlier run made of the same; None if there is none, or its file has changed."""
     try:
         note = json.loads((folder / NOTE).read_bytes())
         data = (folder / WEIGHTS).read_bytes()

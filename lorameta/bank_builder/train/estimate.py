@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def pace(finished: Iterable[tuple[float, float]], measured: Iterable[float] = ()) -> float | None:
-    """Seconds a unit of work.
+    """Return the seconds a unit of work.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def pace(finished: Iterable[tuple[float, float]], measured: Iterable[float] = ()
 
 
 def time_left(running: Sequence[float], waiting: Sequence[float], workers: int) -> float:
-    """Seconds until the last of some tasks is done, each given to the first worker that is free, in order.
+    """Return the seconds until the last of some tasks is done, each given to the first worker that is free, in order.
 
     Parameters
     ----------

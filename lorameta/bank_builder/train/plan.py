@@ -91,7 +91,7 @@ class BankRun:
     reads: list[ReadReport] = field(default_factory=list)
 
     def tokens(self, id: str) -> int:
-        """Tokens of the rows that a task is trained on, prompt and answer."""
+        """Return the tokens of the rows that a task is trained on, prompt and answer."""
         counts = self.summaries[id].token_counts
         whole = int(counts.sum()) if counts is not None else 0
         return whole * len(self.settings.rows_of(self.parts[id]).train) // max(1, len(self.parts[id].train))
@@ -104,7 +104,7 @@ class BankRun:
 
 
 def locate(base: str | PathLike[str], revision: str | None, root: Path) -> tuple[str, str | None, str]:
-    """Where the base is, its revision, and what the bank calls it."""
+    """Return where the base is, its revision, and what the bank calls it."""
     path = user_path(base)
     if path.is_dir():
         path = path.resolve()
@@ -117,7 +117,7 @@ def locate(base: str | PathLike[str], revision: str | None, root: Path) -> tuple
 
 
 def key_of(run: BankRun, parts: Parts) -> str:
-    """What a finished adapter depends on."""
+    """Return what a finished adapter depends on."""
     rows = {part: fingerprint(getattr(parts, part)) for part in ("train", "validation", "test")}
     content = [ENGINE, rows, run.said, run.revision, run.fingerprint, run.settings.as_dict(), run.score_rows]
     if run.initial is not None:
@@ -167,7 +167,7 @@ def check_cluster(client: Any, run: BankRun) -> None:
 
 
 def make_plan(run: BankRun, workers: int, threads: int, why: str) -> BankPlan:
-    """What is left to do, and on what."""
+    """Return what is left to do, and on what."""
     missing = [id for id in run.keys if id not in run.facts]
     rows = {id: len(run.settings.rows_of(run.parts[id]).train) for id in missing}
     steps = sum(run.settings.epochs * -(-count // run.settings.batch_size) for count in rows.values())

@@ -118,7 +118,7 @@ def _call(function: Callable[[Any], Any], index: int, task: Any) -> tuple[int, A
 
 
 def _lost() -> tuple[type[BaseException], ...]:
-    """What says that a worker ended with its task."""
+    """Return what says that a worker ended with its task."""
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     try:

@@ -78,7 +78,7 @@ class TrainedAdapters(ResumableFolder):
         return self.store(f"facts/{id}.json", key, {**facts, "sha256": hashes})
 
     def facts(self, id: str, key: str, manifest: Manifest | None) -> dict[str, Any] | None:
-        """The facts of a task that was finished with this key and whose adapter waits, or is in the bank."""
+        """Return the facts of a task that was finished with this key and whose adapter waits, or is in the bank."""
         found = self.stored(f"facts/{id}.json", key)
         if found is None:
             return None
@@ -98,19 +98,19 @@ class TrainedAdapters(ResumableFolder):
         return next((path for path in sorted((self.root / "adapters").glob(f"{id}*")) if _holds(path, facts)), None)
 
     def staged(self, id: str) -> Path:
-        """Where an adapter waits that is not in the bank."""
+        """Return where an adapter waits that is not in the bank."""
         return self.folder / "adapters" / id
 
 
 def in_bank(id: str, facts: Mapping[str, Any], manifest: Manifest | None) -> AdapterRecord | None:
-    """The record of a bank that has this very adapter."""
+    """Return the record of a bank that has this very adapter."""
     hashes = (facts["sha256"][peft_format.WEIGHTS], facts["sha256"][peft_format.CONFIG])
     records = manifest.adapters if manifest is not None else ()
     return next((r for r in records if r.id == id and (r.sha256, r.config_sha256) == hashes), None)
 
 
 def _holds(directory: Path, facts: Mapping[str, Any]) -> bool:
-    """Whether a directory has the files that the facts tell of, byte for byte."""
+    """Check whether a directory has the files that the facts tell of, byte for byte."""
     with contextlib.suppress(OSError):
         return all(sha256_file(directory / name) == digest for name, digest in facts["sha256"].items())
     return False

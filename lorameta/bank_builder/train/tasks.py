@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from lorameta.bank.records import unsafe_ids
+from lorameta.bank.names import unsafe_ids
 from lorameta.base_model.templates import FindChat, rendered
 from lorameta.data import ReadOptions, ReadReport, read_examples
 from lorameta.data.files import FORMATS, format_of
@@ -36,7 +36,7 @@ class Task:
 
 
 def find_tasks(folder: str | PathLike[str], index: str | PathLike[str] | None = None) -> list[Task]:
-    """The tasks of a folder, sorted by id; their rows are not read yet.
+    """Return the tasks of a folder, sorted by id; their rows are not read yet.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def _read_index(path: Path, wanted: bool) -> dict[str, dict[str, Any]]:
 
 
 def reason(error: Exception) -> str:
-    """An error of one task in one line, for a report of many."""
+    """Return an error of one task in one line, for a report of many."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     text = " ".join(lines[:3]) + (f" (and {len(lines) - 3} more lines)" if len(lines) > 3 else "")
     return text if isinstance(error, LorametaError) else f"{type(error).__name__}: {text}"

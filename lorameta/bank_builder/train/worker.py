@@ -133,7 +133,7 @@ def _scores(job: Job, base: Base, trained: Trained) -> dict[str, dict[str, Any]]
 
 
 def adapter_files(trained: Trained, settings: LoraTraining, base: str, revision: str | None) -> dict[str, bytes]:
-    """A PEFT directory with rank and alpha as they were in training; the same adapter gives the same bytes."""
+    """Return a PEFT directory with rank and alpha as they were in training; the same adapter gives the same bytes."""
     modules = trained.adapter.modules
     config = json.loads(peft_format.config_bytes(modules, base, revision)) | {"lora_alpha": settings.alpha}
     arrays = {}
@@ -147,7 +147,8 @@ def adapter_files(trained: Trained, settings: LoraTraining, base: str, revision:
 
 
 def probe(base: str, revision: str | None) -> dict[str, str]:
-    """What a machine says when it is asked for the base: its name, and the base's fingerprint or what is wrong."""
+    """Return what a machine says when it is asked for the base: its name, and the base's fingerprint or what is
+    wrong."""
     found = {"host": platform.node()}
     try:
         import peft  # noqa: F401

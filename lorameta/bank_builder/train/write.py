@@ -25,7 +25,7 @@ EMBEDDED_ROWS = 256
 
 
 def token_encoder(run: BankRun, folder: Path) -> TokenEncoder:
-    """The encoder of the base's tokenizer; `folder` is for a copy of one that is on the Hub."""
+    """Return the encoder of the base's tokenizer; `folder` is for a copy of one that is on the Hub."""
     from lorameta.base_model.load import tokenizer_file
     from lorameta.encoder import TokenEncoder
 
@@ -33,7 +33,7 @@ def token_encoder(run: BankRun, folder: Path) -> TokenEncoder:
 
 
 def weak(facts: Mapping[str, Any]) -> str | None:
-    """Why an adapter is left out of a bank: it must beat the base on the validation rows."""
+    """Return why an adapter is left out of a bank: it must beat the base on the validation rows."""
     losses = facts["losses"]["validation"]
     if losses["adapter"] < losses["base"]:
         return None
@@ -50,7 +50,7 @@ def write(
     name: str,
     sentences: bool,
 ) -> Path:
-    """The bank of the adapters in `kept`, in one step; those that it has already stay where they are."""
+    """Return the bank of the adapters in `kept`, in one step; those that it has already stay where they are."""
     from lorameta.encoder import Summaries
 
     base = BaseRecord(run.said, run.revision, encoder.tokenizer_hash)
@@ -87,8 +87,7 @@ def write(
             records.append(fill(run.root, base, replace(record, path=path), problems, staged))
             moves[path] = staged
         BankError.raise_if(problems, f"no bank was written to {run.root}:")
-        used = {record.shard for record in records}
-        shards = {file: entry for file, entry in (manifest.shards if manifest else {}).items() if file in used}
+        shards = manifest.shards_of(records) if manifest else {}
         reasons = tuple({"id": id, "reason": why} for id, why in sorted(left_out.items()))
         fresh = Manifest(name, base, {}, tuple(records), encoders, reasons, recipe, shards, run.prompt_template)
         return edit.Change(fresh, stacked, moves)
@@ -102,7 +101,7 @@ def write(
 
 
 def _record(run: BankRun, id: str, facts: Mapping[str, Any]) -> AdapterRecord:
-    """What the bank says of an adapter; nothing that another run of the same would measure differently."""
+    """Return what the bank says of an adapter; nothing that another run of the same would measure differently."""
     task = run.tasks[id]
     losses = {
         part: {who: {"rows": found["rows"], "loss": round(found[who], 5)} for who in ("base", "adapter")}
@@ -134,7 +133,7 @@ def _record(run: BankRun, id: str, facts: Mapping[str, Any]) -> AdapterRecord:
 def _summaries(
     run: BankRun, store: TrainedAdapters, ids: Iterable[str], sentences: bool
 ) -> tuple[list[DatasetSummary], dict[str, dict[str, Any]]]:
-    """The summaries of the training rows, and what the manifest says of their encoders."""
+    """Return the summaries of the training rows, and what the manifest says of their encoders."""
     if not sentences:
         return [run.summaries[id] for id in ids], {}
     from lorameta.encoder import SentenceEncoder, Summaries, merge

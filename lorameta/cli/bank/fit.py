@@ -99,7 +99,7 @@ def fit(
 
 
 def _fit_transfer(bank: AdapterBank, tasks: Path, reading: ReadOptions, as_json: bool) -> None:
-    from lorameta.bank.records import unsafe_ids
+    from lorameta.bank.names import unsafe_ids
     from lorameta.data import read_alike, read_examples
     from lorameta.data.split import split_examples
     from lorameta.mixing.transfer_fit import ROWS, measure

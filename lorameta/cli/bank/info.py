@@ -43,7 +43,7 @@ def info(bank: Name = common.DEFAULT_BANK, as_json: common.AsJson = False) -> No
 
 
 def _facts(bank: AdapterBank) -> dict[str, Any]:
-    """What `bank info` tells, for people and machines alike."""
+    """Return what `bank info` tells, for people and machines alike."""
     records = bank.records.values()
     families: dict[str, dict[str, Any]] = {}
     for family in sorted({record.family for record in records}):
@@ -78,7 +78,7 @@ def _facts(bank: AdapterBank) -> dict[str, Any]:
 
 
 def _away(facts: dict[str, Any]) -> str:
-    """Which adapters are not here yet; "" if all are."""
+    """Return which adapters are not here yet; "" if all are."""
     if not facts["away"]:
         return ""
     return f"{facts['away']} of them ({facts['away_megabytes']:,.0f} MB), each fetched when a mix first needs it"
@@ -90,7 +90,7 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _several(counts: dict[str, int]) -> str:
-    """Names with their counts, the counts left out where they are all the same."""
+    """Return the names with their counts, the counts left out where they are all the same."""
     if len(set(counts.values())) <= 1:
         return ", ".join(counts)
     return ", ".join(f"{name} ({count})" for name, count in counts.items())

@@ -47,7 +47,7 @@ def show_notes(
 
 
 def megabytes(advance: Callable[[int], object]) -> Callable[[int], None]:
-    """A progress function that is told bytes, for a bar that counts megabytes."""
+    """Return a progress function that is told bytes, for a bar that counts megabytes."""
     done = 0
 
     def tick(count: int) -> None:
@@ -59,13 +59,15 @@ def megabytes(advance: Callable[[int], object]) -> Callable[[int], None]:
 
 
 def scores(record: AdapterRecord) -> dict[str, float | None]:
-    """What base and adapter scored on the test rows of the adapter's own task; None where it was not measured."""
+    """Return what base and adapter scored on the test rows of the adapter's own task; None where it was not
+    measured."""
     test = record.scores.get("test")
     return {f"{who}_{metric}": _number(test, who, metric) for metric in ("exact_match", "rouge_l") for who in WHO}
 
 
 def _number(scores: Any, *keys: str) -> float | None:
-    """What is under some keys, one in the other; None unless it is a number: what a record says of scores is free."""
+    """Return what is under some keys, one in the other; None unless it is a number: what a record says of scores is
+    free."""
     for key in keys:
         scores = scores.get(key) if isinstance(scores, dict) else None
     return scores if isinstance(scores, (int, float)) else None

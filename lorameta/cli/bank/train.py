@@ -175,7 +175,7 @@ def _print(made: BankTraining) -> None:
     if rows:
         headers = ["task", "base", "adapter", "base", "adapter", "best epoch", "time"]
         typer.echo(table(headers, rows, align="<>>>>>>"))
-        typer.echo("\nLosses in nats a token of the answers: on validation rows, then on test rows.")
+        typer.echo("\nLosses in nats per token of the answers: on validation rows, then on test rows.")
     for title, found in (("left out", made.left_out), ("failed", made.failed)):
         for name, why in sorted(found.items()):
             typer.echo(f"{title}: {name}: {why}", err=title == "failed")

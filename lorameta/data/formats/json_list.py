@@ -20,7 +20,7 @@ def json_rows(text: TextIO, problems: Problems) -> Iterator[tuple[int, object]]:
     """Yield the elements of a list, or of the one list of an object; or a single object as the only row."""
     whole = text.read(LONGEST_FILE)
     if len(whole) == LONGEST_FILE:
-        raise RowError("the JSON file is too large to be read as a whole: write it as JSONL, one object a line")
+        raise RowError("the JSON file is too large to be read as a whole: write it as JSONL, one object per line")
     cursor = _Cursor(whole.lstrip("\ufeff"))
     try:
         if cursor.peek() == "[":
@@ -30,7 +30,7 @@ def json_rows(text: TextIO, problems: Problems) -> Iterator[tuple[int, object]]:
         else:
             cursor.take("[", "{")
         if cursor.peek():
-            raise json.JSONDecodeError("text after the end (one object a line is .jsonl)", cursor.text, cursor.at)
+            raise json.JSONDecodeError("text after the end (one object per line is .jsonl)", cursor.text, cursor.at)
     except json.JSONDecodeError as error:
         problems.add(error.lineno, f"broken JSON at column {error.colno}: {error.msg}; what follows was not read")
     except RecursionError:

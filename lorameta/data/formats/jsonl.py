@@ -1,4 +1,4 @@
-"""JSONL: one JSON value a line; and the decoder of every JSON row."""
+"""JSONL: one JSON value per line; and the decoder of every JSON row."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lines(text: TextIO) -> Iterator[str]:
 
 
 def jsonl_rows(text: TextIO, problems: Problems) -> Iterator[tuple[int, object]]:
-    """Yield one JSON value a line; blank lines are skipped."""
+    """Yield one JSON value per line; blank lines are skipped."""
     for number, line in enumerate(lines(text), 1):
         line = line.strip().lstrip("\ufeff")
         if not line:
@@ -53,7 +53,7 @@ def jsonl_rows(text: TextIO, problems: Problems) -> Iterator[tuple[int, object]]
                 problems.add(number, "a comma follows the object", COMMAS)
                 continue
             problems.add(
-                number, f"broken JSON at column {error.colno}: {error.msg}", "JSONL is one JSON object a line."
+                number, f"broken JSON at column {error.colno}: {error.msg}", "JSONL is one JSON object per line."
             )
         except RecursionError:
             problems.add(number, "the JSON is nested too deeply")

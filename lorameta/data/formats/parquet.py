@@ -1,4 +1,4 @@
-"""Parquet: the columns that are used, in pieces that are bounded in bytes."""
+"""Parquet: the columns that are used, in chunks that are bounded in bytes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 from lorameta.data.values import RowError
 
-#: Bytes of a piece, as far as they can be known before it is read, and its most rows.
-PIECE = 1 << 23
+#: Bytes of a chunk, as far as they can be known before it is read, and its most rows.
+CHUNK = 1 << 23
 ROWS = 1024
 
 
@@ -40,7 +40,7 @@ def parquet_rows(
         texts = [name for name in used if pyarrow.types.is_string(schema.field(name).type)]
         file = pyarrow.parquet.ParquetFile(source, read_dictionary=texts)
         for group in range(file.num_row_groups):
-            rows = _rows_a_piece(file.metadata.row_group(group))
+            rows = _rows_a_chunk(file.metadata.row_group(group))
             for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=used):
                 for row in batch_rows(batch, classes, number):
                     number += 1
@@ -58,12 +58,12 @@ def repeated_names(names: Sequence[str]) -> None:
         raise RowError(f"the column {', '.join(map(repr, twice[:12]))} is there more than once; rename one")
 
 
-def _rows_a_piece(group: Any) -> int:
-    """Return how many rows of a row group fit in a piece; at least 1.
+def _rows_a_chunk(group: Any) -> int:
+    """Return how many rows of a row group fit in a chunk; at least 1.
 
     The sizes of single columns are not asked for: of a damaged file, pyarrow ends the process over them.
     """
-    return max(1, min(ROWS, PIECE * max(group.num_rows, 1) // max(group.total_byte_size, 1)))
+    return max(1, min(ROWS, CHUNK * max(group.num_rows, 1) // max(group.total_byte_size, 1)))
 
 
 def batch_rows(batch: Any, classes: dict[str, list[str]], before: int) -> Iterator[dict[str, Any]]:
@@ -77,13 +77,13 @@ def batch_rows(batch: Any, classes: dict[str, list[str]], before: int) -> Iterat
             longest += column.dictionary.nbytes // len(column.dictionary)
         elif batch.num_rows:
             longest += column.nbytes // batch.num_rows
-    step = max(1, min(ROWS, PIECE // longest))
+    step = max(1, min(ROWS, CHUNK // longest))
     for start in range(0, batch.num_rows, step):
-        piece = batch.slice(start, step)
+        chunk = batch.slice(start, step)
         try:
-            rows = piece.to_pylist()
+            rows = chunk.to_pylist()
         except (pyarrow.ArrowException, ValueError, OverflowError):
-            rows = [_single(piece, index, before + start + index + 1) for index in range(piece.num_rows)]
+            rows = [_single(chunk, index, before + start + index + 1) for index in range(chunk.num_rows)]
         for row in rows:
             for name, known in classes.items():
                 if name in row:
@@ -91,11 +91,11 @@ def batch_rows(batch: Any, classes: dict[str, list[str]], before: int) -> Iterat
             yield row
 
 
-def _single(piece: Any, index: int, number: int) -> dict[str, Any]:
+def _single(chunk: Any, index: int, number: int) -> dict[str, Any]:
     import pyarrow
 
     row = {}
-    for name, column in zip(piece.schema.names, piece.columns, strict=True):
+    for name, column in zip(chunk.schema.names, chunk.columns, strict=True):
         try:
             row[name] = column[index].as_py()
         except (pyarrow.ArrowException, ValueError, OverflowError) as error:

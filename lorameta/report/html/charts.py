@@ -50,7 +50,7 @@ def bars(values: Mapping[str, float], title: str) -> str:
 def scatter(
     points: Sequence[tuple[float, float]], names: Sequence[str], weights: Sequence[float], title: str, description: str
 ) -> str:
-    """The bank as points whose area is their weight; the last point, a diamond, is the dataset.
+    """Return the bank as points whose area is their weight; the last point, a diamond, is the dataset.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def scatter(
 
 
 def curve(points: Sequence[tuple[float, float]], title: str, across: str, up: str) -> str:
-    """A line through points, with the range of both axes written at its ends."""
+    """Return a line through points, with the range of both axes written at its ends."""
     height, left, top = 260, 60, 20
     xs, ys = [x for x, _ in points], [y for _, y in points]
     wide, high = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0

@@ -38,7 +38,7 @@ summary{cursor:pointer;padding:.3rem 0}.good{color:var(--good)}.bad{color:var(--
 
 
 def number(value: float | int | None, digits: int = 3) -> str:
-    """A number for people that keeps all of its digits for machines; "not known" for None."""
+    """Return a number for people that keeps all of its digits for machines; "not known" for None."""
     if value is None:
         return "not known"
     shown = f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
@@ -53,7 +53,7 @@ def facts(items: Iterable[tuple[str, str]]) -> str:
 def table(
     caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]], align: str = "", *, stacked: bool = False
 ) -> str:
-    """A table that scrolls by itself where it is too wide.
+    """Return a table that scrolls by itself where it is too wide.
 
     Parameters
     ----------
@@ -82,7 +82,8 @@ def table(
 
 
 def _stacked(caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of texts whose parts say what they are: a style that stacks them would hide it from screen readers."""
+    """Return a table of texts whose parts say what they are: a style that stacks them would hide it from screen
+    readers."""
     head = "".join(f'<th scope="col" role="columnheader">{escape(text)}</th>' for text in headers)
     body = "".join(
         '<tr role="row">'
@@ -100,12 +101,12 @@ def _stacked(caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def _scrolling(label: str, content: str) -> str:
-    """A part of the page that scrolls by itself, by keyboard too; `label` is plain text."""
+    """Return a part of the page that scrolls by itself, by keyboard too; `label` is plain text."""
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{content}</div>\n'
 
 
 def figure(svg: str, caption: str) -> str:
-    """A chart with a caption in plain text."""
+    """Return a chart with a caption in plain text."""
     return f"<figure>{_scrolling('Chart', svg)}<figcaption>{escape(caption)}</figcaption></figure>\n"
 
 
@@ -115,7 +116,7 @@ def details(summary: str, content: str) -> str:
 
 
 def note(text: str) -> str:
-    """A remark that stands out, in plain text."""
+    """Return a remark that stands out, in plain text."""
     return f'<p class="note">{escape(text)}</p>\n'
 
 
@@ -125,7 +126,7 @@ def paragraph(text: str) -> str:
 
 
 def page(title: str, sections: Sequence[tuple[str, str]], footer: str) -> str:
-    """The whole document: title and headings in plain text, the content of each section in HTML.
+    """Return the whole document: title and headings in plain text, the content of each section in HTML.
 
     Characters that reorder or hide text are shown as escapes, wherever they come from.
     """

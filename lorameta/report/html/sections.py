@@ -19,7 +19,7 @@ Report = Mapping[str, Any]
 
 
 def read(report: Report) -> str:
-    """Rows and columns."""
+    """Return the rows and columns."""
     rows = report.get("rows")
     about: Mapping[str, Any] = report.get("read") or {}
     items = [("Rows", number(int(rows)))] if rows is not None else []
@@ -39,7 +39,7 @@ def read(report: Report) -> str:
 
 
 def place(report: Report) -> str:
-    """The map, how unusual the dataset is, and what gain to expect."""
+    """Return the map, how unusual the dataset is, and what gain to expect."""
     content = ""
     found: Mapping[str, Any] = report.get("map") or {}
     if found:
@@ -70,7 +70,7 @@ def place(report: Report) -> str:
 
 
 def weights(report: Report) -> str:
-    """Weights as bars, all of them with distances as a table."""
+    """Return the weights as bars, all of them with distances as a table."""
     found: Mapping[str, float] = report.get("weights") or {}
     if not found:
         return ""
@@ -98,7 +98,7 @@ def weights(report: Report) -> str:
 
 
 def stages(report: Report) -> str:
-    """What each stage did to the loss on held-out rows."""
+    """Return what each stage did to the loss on held-out rows."""
     auto: Mapping[str, Any] = report.get("auto") or {}
     found = auto.get("stages") or report.get("stages") or []
     content = ""
@@ -127,7 +127,7 @@ def stages(report: Report) -> str:
 
 
 def training(report: Report) -> str:
-    """The learning curve and the facts of a refinement."""
+    """Return the learning curve and the facts of a refinement."""
     about: Mapping[str, Any] = report.get("refinement") or {}
     if not about:
         return ""
@@ -150,7 +150,7 @@ def training(report: Report) -> str:
 
 
 def scores(report: Report) -> str:
-    """Every mean with its interval."""
+    """Return every mean with its interval."""
     found: Mapping[str, Mapping[str, Any]] = report.get("scores") or {}
     if not found:
         return ""
@@ -167,7 +167,7 @@ def scores(report: Report) -> str:
 
 
 def labels(report: Report) -> str:
-    """The confusion of each model."""
+    """Return the confusion of each model."""
     content = ""
     for name, found in (report.get("confusion") or {}).items():
         rows = [
@@ -210,12 +210,12 @@ def answers(report: Report) -> str:
 
 
 def _shared(template: PromptTemplate) -> str:
-    """What is around an input, with its line breaks."""
+    """Return what is around an input, with its line breaks."""
     return f"<pre style='white-space:pre-wrap;margin:0'>{_text(f'{template.prefix}…{template.suffix}')}</pre>"
 
 
 def _text(text: str) -> str:
-    """A text in a table, without its end where it is very long."""
+    """Return a text in a table, without its end where it is very long."""
     more = len(text) - LONGEST_TEXT
     return escape(text if more <= 0 else f"{text[:LONGEST_TEXT]}… ({more:,} characters more)")
 
@@ -225,7 +225,7 @@ def _all(count: int, what: str) -> str:
 
 
 def costs(report: Report) -> str:
-    """Seconds, memory, energy."""
+    """Return the seconds, memory, energy."""
     items = [(f"Seconds: {name}", number(float(value))) for name, value in _seconds(report).items()]
     whole = report.get("total_seconds", report["seconds"] if isinstance(report.get("seconds"), float) else None)
     if whole is not None:

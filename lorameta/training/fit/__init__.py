@@ -142,7 +142,7 @@ def decide(
     passed: Passed, examples: list[Example], readout: Readout, modules: Mapping[str, LoraPair], forms: tuple[str, ...],
     rank: int | None, held_out: float, budget: float | None, begin: float, seed: int,
 ) -> tuple[dict[str, LoraPair], dict[str, Any]]:  # fmt: skip
-    """The update by module, empty if none is kept, and what the report says of the decision."""
+    """Return the update by module, empty if none is kept, and what the report says of the decision."""
     states = passed.states
 
     def make(part: str, known: AnswerStates) -> ReadoutFit:
@@ -207,7 +207,7 @@ def _forms(where: str, readout: Readout) -> tuple[str, ...]:
 
 
 def _ranks(rank: int | None, readout: Readout, forms: tuple[str, ...]) -> tuple[int, ...]:
-    """The ranks to choose among: none above what the smallest of the layers has."""
+    """Return the ranks to choose among: none above what the smallest of the layers has."""
     sizes = [*readout.head.weight.shape]
     if forms != ("head",):
         sizes += readout.down.weight.shape
@@ -217,7 +217,7 @@ def _ranks(rank: int | None, readout: Readout, forms: tuple[str, ...]) -> tuple[
 
 
 def _added(known: LoraPair | None, pair: LoraPair) -> LoraPair:
-    """The sum of two updates of one layer: their ranks add, and nothing is lost."""
+    """Return the sum of two updates of one layer: their ranks add, and nothing is lost."""
     if known is None:
         return pair
     B = np.concatenate([np.float32(known.scaling) * known.B, np.float32(pair.scaling) * pair.B], axis=1)

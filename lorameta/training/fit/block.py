@@ -52,12 +52,12 @@ class BlockFit:
         self._look(states)
 
     def start(self) -> np.ndarray:
-        """No update."""
+        """Return no update."""
         assert self._states.h is not None
         return np.zeros((self.features.shape[1], self._states.h.shape[1]), dtype=np.float32)
 
     def solve(self, penalty: float, start: np.ndarray, deadline: float | None = None) -> np.ndarray:
-        """The coefficients Θ (k, d), in rounds: rivals that rose in one count in the next."""
+        """Return the coefficients Θ (k, d), in rounds: rivals that rose in one count in the next."""
         found = start if start.any() else self._minimise(self.features, start, penalty, 15, deadline)
         for _ in range(1 if start.any() else 2):
             self._look(self._moved(self._states, self._states.h + self._size * self.features @ found))
@@ -67,7 +67,7 @@ class BlockFit:
     def cut(
         self, coefficients: np.ndarray, rank: int, penalty: float | None = None, deadline: float | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Factors A (rank, m) and B (d, rank) of the update at a rank; with a penalty, B is fitted again."""
+        """Return the factors A (rank, m) and B (d, rank) of the update at a rank; with a penalty, B is fitted again."""
         Q = subspace(self.features, coefficients, rank)
         theta = Q.T @ coefficients
         if penalty is not None:
@@ -76,7 +76,7 @@ class BlockFit:
         return A.astype(np.float32), (self._size * theta.T).astype(np.float32)
 
     def applied(self, states: AnswerStates, A: np.ndarray, B: np.ndarray) -> AnswerStates:
-        """The states of any rows with the update in the last block: exact, over the whole vocabulary."""
+        """Return the states of any rows with the update in the last block: exact, over the whole vocabulary."""
         assert states.h is not None
         assert states.a is not None
         return self._moved(states, states.h + (states.a @ A.T) @ B.T)
@@ -122,7 +122,8 @@ class BlockFit:
         )  # fmt: skip
 
     def objective(self, theta: np.ndarray, features: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
-        """Mean cross-entropy over answers' tokens, rivals and rest, plus penalty ‖Θ‖², and its gradient in Θ."""
+        """Return the mean cross-entropy over answers' tokens, rivals and rest, plus penalty ‖Θ‖², and its gradient in
+        Θ."""
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -145,7 +146,7 @@ class BlockFit:
 
 
 def head_rows(readout: Readout, pair: LoraPair | None, tokens: np.ndarray) -> np.ndarray:
-    """Rows of the head, with what an adapter adds to them, in float32."""
+    """Return the rows of the head, with what an adapter adds to them, in float32."""
     import torch
 
     rows: Any = readout.head.weight.detach()[torch.from_numpy(tokens)].float().numpy()

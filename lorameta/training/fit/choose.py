@@ -37,18 +37,18 @@ class ReadoutFit(Protocol):
         """Strongest first."""
 
     def start(self) -> np.ndarray:
-        """No update."""
+        """Return no update."""
 
     def solve(self, penalty: float, start: np.ndarray, deadline: float | None = None) -> np.ndarray:
-        """The coefficients at a penalty."""
+        """Return the coefficients at a penalty."""
 
     def cut(
         self, coefficients: np.ndarray, rank: int, penalty: float | None = None, deadline: float | None = None
     ) -> Factors:
-        """Factors A and B at a rank."""
+        """Return the factors A and B at a rank."""
 
     def applied(self, states: AnswerStates, A: np.ndarray, B: np.ndarray) -> AnswerStates:
-        """The states of any rows with the update."""
+        """Return the states of any rows with the update."""
 
 
 @dataclass(frozen=True)
@@ -209,12 +209,13 @@ def _candidate(
 
 
 def joined(parts: Sequence[RowScores]) -> RowScores:
-    """The scores of several parts of the rows as one."""
+    """Return the scores of several parts of the rows as one."""
     return RowScores(*(np.concatenate([getattr(part, name) for part in parts]) for name in RowScores._fields))
 
 
 def preferred(found: dict[str, Candidate]) -> str:
-    """The form to take: the last block, unless another is better by more than `MARGIN`; else the smallest loss."""
+    """Return the form to take: the last block, unless another is better by more than `MARGIN`; else the smallest
+    loss."""
     best = min(found, key=lambda name: found[name].scores.mean_loss())
     if "block" not in found:
         return best

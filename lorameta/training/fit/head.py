@@ -18,7 +18,8 @@ PENALTIES = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3)
 def objective(
     weights: np.ndarray, features: np.ndarray, logits: np.ndarray, rest: np.ndarray, gold: np.ndarray, penalty: float
 ) -> tuple[float, np.ndarray]:
-    """Mean cross-entropy of the softmax over [logits + features W, rest], plus penalty ‖W‖², and its gradient in W.
+    """Return the mean cross-entropy of the softmax over [logits + features W, rest], plus penalty ‖W‖², and its
+    gradient in W.
 
     Parameters
     ----------
@@ -69,11 +70,11 @@ class HeadFit:
         self.features = states.x / self._sd
 
     def start(self) -> np.ndarray:
-        """No update."""
+        """Return no update."""
         return np.zeros((self.features.shape[1], self._states.logits.shape[1]), dtype=np.float32)
 
     def solve(self, penalty: float, start: np.ndarray, deadline: float | None = None) -> np.ndarray:
-        """The coefficients W (d, v)."""
+        """Return the coefficients W (d, v)."""
         s = self._states
         return minimise(
             lambda W: objective(W, self.features, s.logits, s.rest, s.gold, penalty), start, deadline=deadline
@@ -82,7 +83,8 @@ class HeadFit:
     def cut(
         self, coefficients: np.ndarray, rank: int, penalty: float | None = None, deadline: float | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Factors A (rank, d) and B (vocabulary, rank) of the update at a rank; with a penalty, B is fitted again."""
+        """Return the factors A (rank, d) and B (vocabulary, rank) of the update at a rank; with a penalty, B is fitted
+        again."""
         s = self._states
         Q = subspace(self.features, coefficients, rank)
         W = Q.T @ coefficients
@@ -94,5 +96,5 @@ class HeadFit:
         return (Q.T / self._sd).astype(np.float32), B
 
     def applied(self, states: AnswerStates, A: np.ndarray, B: np.ndarray) -> AnswerStates:
-        """The states of any rows with the update in the head."""
+        """Return the states of any rows with the update in the head."""
         return replace(states, logits=states.logits + self._scale * (states.x @ A.T) @ B[states.vocabulary].T)

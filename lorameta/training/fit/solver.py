@@ -35,17 +35,17 @@ class RowScores(NamedTuple):
     rows: np.ndarray
 
     def mean_loss(self) -> float:
-        """Mean over the tokens."""
+        """Return the mean over the tokens."""
         return float(self.loss.mean())
 
     def exact_match(self) -> float:
-        """Share of the rows whose answer greedy decoding would give, token by token and with its end."""
+        """Return the share of the rows whose answer greedy decoding would give, token by token and with its end."""
         wrong = np.unique(self.rows[~self.right])
         return 1.0 - len(wrong) / len(np.unique(self.rows))
 
 
 def predict(states: AnswerStates) -> RowScores:
-    """Loss and greedy choice at each position.
+    """Return the loss and greedy choice at each position.
 
     If every token of an answer is the most likely one behind those before it, greedy decoding gives that answer, and
     otherwise it does not: exact match needs no generation.
@@ -79,7 +79,8 @@ def minimise(
 
 
 def directions(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates Z (n, k) of the features' rows, and the orthonormal directions V (k, m): Z V are the features.
+    """Return the coordinates Z (n, k) of the features' rows, and the orthonormal directions V (k, m): Z V are the
+    features.
 
     A penalty on the coefficients of Z is the same one on those of the features, where k is min(n, m): the minimiser
     lies in the span of the rows. Directions with next to no variation are left out.
@@ -98,7 +99,8 @@ def directions(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def subspace(features: np.ndarray, coefficients: np.ndarray, rank: int) -> np.ndarray:
-    """The directions Q (k, rank), orthonormal, in which coefficients of that rank come closest to the given ones.
+    """Return the directions Q (k, rank), orthonormal, in which coefficients of that rank come closest to the given
+    ones.
 
     Closest in what they do to the data: of all matrices Θ of that rank, ‖features (coefficients − Θ)‖ is smallest for
     one whose columns lie in the span of Q.

@@ -61,7 +61,7 @@ class AnswerStates:
     a: np.ndarray | None = None
 
     def of_rows(self, rows: np.ndarray) -> AnswerStates:
-        """The positions of some rows; the vocabulary stays."""
+        """Return the positions of some rows; the vocabulary stays."""
         keep = np.isin(self.rows, rows)
         names = [
             part.name for part in fields(self) if part.name != "vocabulary" and getattr(self, part.name) is not None
@@ -266,7 +266,7 @@ def _batch(
 
 
 def vocabulary_logits(readout: Readout, x: Any, vocabulary: np.ndarray) -> dict[str, np.ndarray]:
-    """What :class:`AnswerStates` keeps of the logits at some states: those of `vocabulary`, and two of the rest.
+    """Return what :class:`AnswerStates` keeps of the logits at some states: those of `vocabulary`, and two of the rest.
 
     Parameters
     ----------
