@@ -95,7 +95,7 @@ def load_base(base: str | PathLike[str], revision: str | None = None, dtype: str
 
 
 def _contiguous(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Input of the head in one piece: of a slice, torch 2.13 multiplies with a copy of the weight for each row."""
+    """Make the input of the head contiguous: torch 2.13 multiplies a slice with a copy of the weight for each row."""
     return (inputs[0].contiguous(), *inputs[1:])
 
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from lorameta.data.example import Turn
-from lorameta.data.examples import (
-    Dataset,
-    Example,
-    dataset_name,
-    fingerprint,
-    instruction_prompt,
-    join_prompt,
-    load_examples,
-    read_examples,
-)
+from lorameta.data.example import Example, Turn, fingerprint, join_prompt
+from lorameta.data.examples import Dataset, dataset_name, load_examples, read_examples
 from lorameta.data.hub import HubDataset
 from lorameta.data.options import ReadOptions
 from lorameta.data.report import ReadReport, read_alike
 from lorameta.data.template import PromptTemplate
+from lorameta.data.turns import instruction_prompt
 
 __all__ = [
     "Dataset",

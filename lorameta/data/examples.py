@@ -11,27 +11,16 @@ from typing import Any, TypeAlias
 
 from lorameta.data import answers
 from lorameta.data.columns import ROW_HINT, Columns, looks_like_answers, looks_like_context
-from lorameta.data.example import Example, fingerprint, join_prompt
+from lorameta.data.example import Example
 from lorameta.data.files import read_file
 from lorameta.data.hub import HubDataset, hub_name
 from lorameta.data.locate import all_files, files_of, stem_of
 from lorameta.data.objects import object_rows
 from lorameta.data.problems import Problems
 from lorameta.data.report import ReadReport
-from lorameta.data.rows import RowReader, instruction_prompt
+from lorameta.data.rows import RowReader
 from lorameta.data.values import RowError
 from lorameta.errors import DataError, LorametaWarning, UsageError
-
-__all__ = [
-    "Dataset",
-    "Example",
-    "dataset_name",
-    "fingerprint",
-    "instruction_prompt",
-    "join_prompt",
-    "load_examples",
-    "read_examples",
-]
 
 Dataset: TypeAlias = (
     "str | os.PathLike[str] | HubDataset | Iterable[Mapping[str, Any]] | Iterable[Example] | Iterable[os.PathLike]"

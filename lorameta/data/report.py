@@ -58,21 +58,8 @@ class ReadReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        values: dict[str, Any] = {
-            "source": self.source,
-            "rows": self.rows,
-            "labelled": self.labelled,
-            "prompt": list(self.prompt),
-            "answer": list(self.answer),
-            "left_out": list(self.left_out),
-        }
-        if self.files:
-            values["files"] = list(self.files)
-        if self.notes:
-            values["notes"] = list(self.notes)
-        if self.hub:
-            values["hub"] = dict(self.hub)
-        return values
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+        return {name: value for name, value in values.items() if value or name not in ("files", "notes", "hub")}
 
 
 def read_alike(reports: Iterable[ReadReport]) -> list[str]:

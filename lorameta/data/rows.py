@@ -31,8 +31,6 @@ from lorameta.data.turns import (
 )
 from lorameta.data.values import DuplicatedKeys, RowError, absence, blank, block_of, kind, missing, plain, text_of
 
-__all__ = ["ROW_HINT", "Columns", "RowError", "RowReader", "instruction_prompt"]
-
 #: Rows in which prompts are looked for that were not taken.
 LOOKS = 20
 
@@ -300,14 +298,6 @@ class RowReader:
             raise RowError(f"`{column}` is empty; an answer is needed")
         return (answer,) if answer else ()
 
-    def _absent(
-        self,
-        row: Mapping[str, Any],
-        what: str,
-        wanted: Sequence[str],
-        option: str,
-        used: str | None = None,
-        other: str | None = None,
-    ) -> str:
-        columns = self.schema if self.schema is not None else tuple(map(str, row))
-        return absence(columns, what, tuple(wanted), option, used, other)
+    def _absent(self, row: Mapping[str, Any], *facts: Any, **more: Any) -> str:
+        """Return what to say of a column that is not there, see :func:`absence`."""
+        return absence(self.schema if self.schema is not None else tuple(map(str, row)), *facts, **more)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lorameta.data.rows import instruction_prompt
+from lorameta.data.turns import instruction_prompt
 
 if TYPE_CHECKING:
-    from lorameta.data.examples import Example
+    from lorameta.data.example import Example
 
 #: Rows that are compared; a shared beginning of so many is shared by all, or nearly.
 COMPARED = 512

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from lorameta.bank.hub.client import Client, Trouble, classify, refused
 from lorameta.bank.hub.presets import Member
 from lorameta.bank_builder.hub.adapters import licence_of
-from lorameta.data.examples import Example, report_of
-from lorameta.data.rows import Columns, RowReader
+from lorameta.data.columns import Columns
+from lorameta.data.example import Example
+from lorameta.data.examples import report_of
+from lorameta.data.rows import RowReader
 from lorameta.data.values import RowError
 from lorameta.errors import DataError, LorametaError, MissingExtraError
 

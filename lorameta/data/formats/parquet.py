@@ -26,7 +26,6 @@ def parquet_rows(
     wanted : callable
         Is given the names of all columns and of those that hold nothing, and returns those that are to be read.
     """
-    import pyarrow
     import pyarrow.parquet
 
     number = 0
@@ -40,7 +39,7 @@ def parquet_rows(
         texts = [name for name in used if pyarrow.types.is_string(schema.field(name).type)]
         file = pyarrow.parquet.ParquetFile(source, read_dictionary=texts)
         for group in range(file.num_row_groups):
-            rows = _rows_a_chunk(file.metadata.row_group(group))
+            rows = _rows_per_chunk(file.metadata.row_group(group))
             for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=used):
                 for row in batch_rows(batch, classes, number):
                     number += 1
@@ -58,7 +57,7 @@ def repeated_names(names: Sequence[str]) -> None:
         raise RowError(f"the column {', '.join(map(repr, twice[:12]))} is there more than once; rename one")
 
 
-def _rows_a_chunk(group: Any) -> int:
+def _rows_per_chunk(group: Any) -> int:
     """Return how many rows of a row group fit in a chunk; at least 1.
 
     The sizes of single columns are not asked for: of a damaged file, pyarrow ends the process over them.
