@@ -171,11 +171,8 @@ def answer_logits(
     """
     wanted = answers[:, 1:]
     head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-1][wanted], *inputs[1:]))
-    try:
+    with head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-1][wanted], *inputs[1:])):
         return model(input_ids=ids, attention_mask=attention, **more).logits
-    finally:
-        hook.remove()
 
 
 def decoder_of(model: Any) -> Any:

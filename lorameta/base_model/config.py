@@ -55,7 +55,7 @@ def load(kind: str, base: str | os.PathLike[str], revision: str | None = None, *
     transformers = libraries("Running a model")
     name = local_base(base)
     if kind == "AutoModelForCausalLM":
-        _refuse_pickles(name)
+        refuse_pickles(user_path(name))
         options["use_safetensors"] = True
     try:
         return getattr(transformers, kind).from_pretrained(name, revision=revision, trust_remote_code=False, **options)
@@ -146,11 +146,11 @@ def _from_hub(name: str, revision: str | None) -> tuple[dict[str, Any], Any]:
         ) from error
 
 
-def _refuse_pickles(name: str) -> None:
-    path = user_path(name)
-    pickles = sorted(found.name for pattern in PICKLES for found in path.glob(pattern)) if path.is_dir() else []
-    if pickles and not any(path.glob("*.safetensors")):
+def refuse_pickles(directory: Path) -> None:
+    """Raise BankError if a base has its weights in pickles alone."""
+    pickles = sorted(found.name for pattern in PICKLES for found in directory.glob(pattern))
+    if pickles and not any(directory.glob("*.safetensors")):
         raise BankError(
-            f"the base {name} has its weights in {pickles[0]} only, a pickle, which can run code when it is loaded and "
-            "is never read; load it with transformers where you trust it and save it again"
+            f"the base {directory} has its weights in {pickles[0]} only, a pickle, which can run code when it is loaded "
+            "and is never read; load it with transformers where you trust it and save it again"
         )

@@ -64,15 +64,8 @@ def convert_gguf(source: str | PathLike[str], directory: str | PathLike[str], *,
     MissingExtraError
         The package `gguf` is not installed.
     """
-    try:
-        from gguf import GGUFReader
-        from gguf.quants import dequantize
-    except ImportError as error:
-        raise MissingExtraError("gguf", "gguf", "Reading a GGUF file") from error
-    try:
-        reader = GGUFReader(source)
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise BankError(f"{source} cannot be read as a GGUF file: {error}") from error
+    reader = open_gguf(source)
+    from gguf.quants import dequantize
 
     def get(key: str, otherwise: Any = None) -> Any:
         field = reader.get_field(key)
@@ -105,6 +98,18 @@ def convert_gguf(source: str | PathLike[str], directory: str | PathLike[str], *,
             (fresh / file_name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (fresh / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     return user_path(directory).resolve()
+
+
+def open_gguf(source: str | PathLike[str]) -> Any:
+    """Return a reader of a GGUF file; BankError if it is none, MissingExtraError without the package."""
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise MissingExtraError("gguf", "gguf", "Reading a GGUF file") from error
+    try:
+        return GGUFReader(source)
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise BankError(f"{source} cannot be read as a GGUF file: {error}") from error
 
 
 def interleave(weight: np.ndarray, heads: int) -> np.ndarray:

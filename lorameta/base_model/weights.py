@@ -10,7 +10,7 @@ from typing import Any
 
 from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
-from lorameta.base_model.config import PICKLES
+from lorameta.base_model.config import refuse_pickles
 from lorameta.base_model.locate import EMBEDDED, PACKAGED, local_base
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files import json_text, tensors
@@ -228,12 +228,7 @@ def _read_index(directory: Path) -> dict[str, str]:
         if not isinstance(index, dict) or not index:
             raise TypeError
     except FileNotFoundError:
-        pickles = sorted(found.name for pattern in PICKLES for found in directory.glob(pattern))
-        if pickles:
-            raise BankError(
-                f"{directory} has its weights in {pickles[0]} only, a pickle, which can run code when it is loaded and "
-                "is never read; load it with transformers where you trust it and save it again"
-            ) from None
+        refuse_pickles(directory)
         raise BankError(f"{directory} has no {WEIGHTS}; name the directory of a whole base with --base") from None
     except OSError as error:
         raise BankError(f"{path} cannot be read: {reason(error)}") from error

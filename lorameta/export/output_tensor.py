@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lorameta.adapter.lora import LoraPair
+from lorameta.base_model.convert import open_gguf
 from lorameta.base_model.locate import gguf_file
 from lorameta.errors import BankError, LorametaError, UsageError
 from lorameta.files.atomic import fresh_file
@@ -70,10 +71,7 @@ def write_with_output(
     source = Path(base_gguf).expanduser()
     if target.resolve() == source.resolve():
         raise UsageError(f"{target} is the base itself; name another file")
-    try:
-        reader = gguf.GGUFReader(source)
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise BankError(f"{source} cannot be read as a GGUF file: {error}") from error
+    reader = open_gguf(source)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     field = reader.get_field(gguf.Keys.General.ARCHITECTURE)
     found = None if field is None else field.contents()
