@@ -151,6 +151,6 @@ def refuse_pickles(directory: Path) -> None:
     pickles = sorted(found.name for pattern in PICKLES for found in directory.glob(pattern))
     if pickles and not any(directory.glob("*.safetensors")):
         raise BankError(
-            f"the base {directory} has its weights in {pickles[0]} only, a pickle, which can run code when it is loaded "
-            "and is never read; load it with transformers where you trust it and save it again"
+            f"the base {directory} has its weights in {pickles[0]} only, a pickle, which can run code when it is "
+            "loaded and is never read; load it with transformers where you trust it and save it again"
         )
