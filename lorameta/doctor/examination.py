@@ -22,6 +22,7 @@ from lorameta.files.links import user_path
 from lorameta.machine import disk as disks
 from lorameta.machine import machine as machines
 from lorameta.machine import memory
+from lorameta.mixing.mix import open_bank
 from lorameta.training.settings import LoraTraining
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def examine(
     if batch_size < 1 or length < 8:
         raise UsageError(f"batch size {batch_size} and length {length} cannot work; they are at least 1 and 8")
     say("looking at the base")
-    opened = _open(bank, base)
+    opened = None if bank is None and base is not None else open_bank(bank)
     if base is None:
         assert opened is not None  # without either there is the embedded bank
         base, revision = opened.base_model, opened.base_revision
@@ -155,15 +156,6 @@ def _mixed(records: list[AdapterRecord]) -> int:
     if records and not any(record.hub for record in records):
         return len(records)
     return min(HUB_TOP_K, len(records) or HUB_TOP_K)
-
-
-def _open(bank: AdapterBank | str | os.PathLike[str] | None, base: str | os.PathLike[str] | None) -> AdapterBank | None:
-    from lorameta.bank import AdapterBank
-    from lorameta.bank.locate import DEFAULT
-
-    if bank is None and base is not None:
-        return None
-    return bank if isinstance(bank, AdapterBank) else AdapterBank.open(DEFAULT if bank is None else bank)
 
 
 def _runtime() -> int:

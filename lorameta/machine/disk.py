@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +67,18 @@ def look(path: Path, *, measure: bool = True) -> Disk:
     usage = shutil.disk_usage(path)
     place = Disk(str(path), usage.free, usage.total)
     if not measure:
-        return Disk(**{**asdict(place), "unmeasured": "not measured"})
+        return replace(place, unmeasured="not measured")
     size = min(SAMPLE, usage.free // 100)
     if size < _CHUNK:
-        return Disk(**{**asdict(place), "unmeasured": "not measured: too little is free for a temporary file"})
+        return replace(place, unmeasured="not measured: too little is free for a temporary file")
     if not hasattr(os, "posix_fadvise"):
         reason = "not measured: this system cannot be told to forget a file, so that it would come from memory"
-        return Disk(**{**asdict(place), "unmeasured": reason})
+        return replace(place, unmeasured=reason)
     try:
         sample, seconds = read_speed(path, size)
     except OSError as error:
-        return Disk(**{**asdict(place), "unmeasured": f"not measured: {error.strerror or error}"})
-    return Disk(str(path), usage.free, usage.total, sample / seconds, sample)
+        return replace(place, unmeasured=f"not measured: {error.strerror or error}")
+    return replace(place, read=sample / seconds, sample=sample)
 
 
 def read_speed(path: Path, size: int) -> tuple[int, float]:

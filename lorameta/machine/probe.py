@@ -7,6 +7,8 @@ import gc
 import math
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -207,23 +209,14 @@ def _training(
     decoder = adapted.get_base_model().get_decoder()
     parameters = [p for p in decoder.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters)
-    weights = {p.untyped_storage().data_ptr() for p in decoder.parameters()}
     kept: dict[int, int] = {}
     forward: dict[int, float] = {}
 
     def run(tokens: int) -> None:
         # In a deep model the states below a layer need gradients too, except under the lowest.
         states = _states(outline, dtype, tokens).requires_grad_()
-        alive: dict[int, Any] = {}
-
-        def keep(tensor: Any) -> Any:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                alive[storage.data_ptr()] = storage
-            return tensor
-
         begun = time.perf_counter()
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with kept_states(decoder) as alive:
             out = decoder(inputs_embeds=states, use_cache=False).last_hidden_state
         forward[tokens] = min(time.perf_counter() - begun, forward.get(tokens, math.inf))
         kept[tokens] = sum(storage.nbytes() for storage in alive.values())
@@ -236,6 +229,24 @@ def _training(
     (short, less), *_, (long, more) = [*kept.items(), *kept.items()]
     slope = (more - less) / (long - short) if long > short else more / long
     return ahead, step, max(more - slope * long, 0.0), slope, long
+
+
+@contextmanager
+def kept_states(model: Any) -> Iterator[dict[int, Any]]:
+    """Collect what autograd keeps for the backward pass, except the weights: storages by address."""
+    import torch
+
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    alive: dict[int, Any] = {}
+
+    def keep(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            alive[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield alive
 
 
 def _states(outline: Outline, dtype: str, tokens: int) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lorameta.base_model.batch import EncodedExample, collate, decoder_of
 from lorameta.base_model.load import Base, cast
 from lorameta.base_model.shape import layer_stack
+from lorameta.machine.probe import kept_states
 from lorameta.machine.ticking import ticking
 from lorameta.training.adapted import lora_on
 from lorameta.training.engine import backward, clip, losses_of, optimizer_of
@@ -78,19 +79,8 @@ def kept_bytes(model: Any, row: EncodedExample, pad: int, frozen: int = 0) -> fl
     frozen : int
         Layers at the bottom that keep nothing.
     """
-    import torch
-
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    alive: dict[int, Any] = {}
-
-    def keep(tensor: Any) -> Any:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            alive[storage.data_ptr()] = storage
-        return tensor
-
     ids, attention, _ = collate([row], pad)
-    with shallow(model, below=frozen) as times, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with shallow(model, below=frozen) as times, kept_states(model) as alive:
         decoder_of(model)(input_ids=ids, attention_mask=attention)
         kept = sum(storage.nbytes() for storage in alive.values())
     return times * kept / len(row.ids)

@@ -113,6 +113,11 @@ class TrainingPlan:
         """JSON-able."""
         return asdict(self) | {"targets": list(self.targets), "step_seconds": self.step_seconds}
 
+    def facts(self, names: str) -> dict[str, Any]:
+        """Return some of the fields, JSON-able, in this order."""
+        found = self.as_dict()
+        return {name: found[name] for name in names.split()}
+
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> TrainingPlan:
         """Return the inverse of :meth:`as_dict`."""
