@@ -55,9 +55,9 @@ def packed_losses(model: Any, rows: Sequence[EncodedExample]) -> Any:
     return cross_entropy(logits.float(), torch.tensor(targets), reduction="none")
 
 
-def common_beginning(rows: Sequence[Sequence[Any]]) -> int:
-    """Return how many tokens, or characters, all rows begin with."""
-    first, last = min(map(list, rows)), max(map(list, rows))  # if these two agree, so do all between them
+def common_beginning(rows: Sequence[Any]) -> int:
+    """Return how many tokens all rows begin with, lists of token ids; or how many characters all texts."""
+    first, last = min(rows), max(rows)  # if these two agree, so do all between them
     return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 
