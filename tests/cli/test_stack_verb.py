@@ -57,7 +57,7 @@ def test_what_is_not_bit_identical_is_said(lorameta, tmp_path):
     ("words", "named"),
     [
         (["--shard-size", "large"], "'large' is no size; give e.g. 4GB"),
-        (["--shard-size", "0"], "holds nothing"),
+        (["--shard-size", "0"], "'0' is no size; give e.g. 4GB"),
         (["--undo", "--restack"], "--undo makes directories"),
         (["--undo", "--shard-size", "1GB"], "--undo makes directories"),
     ],
