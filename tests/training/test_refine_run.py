@@ -335,7 +335,7 @@ def test_what_cannot_fit_is_refused_with_what_would(where, monkeypatch):
         finetune(task_rows("animal_sound", 40), where, settings=FAST | {"micro_batch_size": 16, "batch_size": 16})
     assert "does not fit" in str(error.value)
     monkeypatch.setattr(memory_plan, "available", lambda: 1_000)
-    with pytest.raises(LorametaError, match="nothing smaller has a place"):
+    with pytest.raises(LorametaError, match="nothing smaller fits here"):
         finetune(ROWS, where, settings=FAST)
 
 
