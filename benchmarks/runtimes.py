@@ -183,7 +183,7 @@ def in_peft(adapter: Any, prompts: list[str], folder: Path) -> Reference:
     base = load_base(adapter.base_model, None, "float32")
     scorer = Scorer.of(base.name, base.model, base.tokenizer)
     ids = [base.tokenizer(prompt)["input_ids"] for prompt in prompts]
-    stops = set(scorer._ends), set(scorer._line_breaks)
+    stops = set(scorer.end_tokens), set(scorer._line_breaks)
     model = PeftModel.from_pretrained(base.model, str(directory))
     return Reference(directory, prompts, ids, stops, model, greedy(Torch(model), ids, *stops))
 
