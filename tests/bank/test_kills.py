@@ -20,8 +20,8 @@ from lorameta.bank.sharding.unstack import unstack
 from lorameta.bank_builder.local import build
 from lorameta.bank_builder.members import add, remove
 from lorameta.errors import LorametaError
+from tests.bank.editing import make_newcomer, summary_for
 from tests.bank.faults import needs_fork, survives
-from tests.bank.test_edit import make_newcomer, summary_for
 
 pytestmark = [needs_fork, pytest.mark.slow]
 HOURS = 10_000.0

@@ -18,7 +18,7 @@ from lorameta.bank_builder.members import add, remove
 from lorameta.data import load_examples
 from lorameta.encoder import Summaries, TokenEncoder
 from lorameta.errors import BankError, DataError, UsageError
-from tests.bank.test_edit import SHAPES, make_newcomer, summary_for
+from tests.bank.editing import SHAPES, make_newcomer, summary_for
 from tests.peft_helpers import random_factors, write_peft
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lorameta.bank import AdapterBank
-from tests.bank.test_edit import make_newcomer, summary_for
+from tests.bank.editing import make_newcomer, summary_for
 from tests.conftest import TASKS, task_rows
 
 

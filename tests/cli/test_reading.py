@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.bank.test_edit import make_newcomer
+from tests.bank.editing import make_newcomer
 from tests.fuzz.bank import write
 
 

@@ -9,48 +9,7 @@ from hypothesis import strategies as st
 
 from lorameta.adapter import Adapter, LoraPair
 from lorameta.combiner import COMBINERS, combine, delta
-from lorameta.errors import BankError, UsageError
-
-D_OUT, D_IN = 14, 11
-MODULES = {"m.0.q": (D_OUT, D_IN), "m.0.k": (6, D_IN), "m.1.down": (D_IN, D_OUT)}
-EXACT = ("delta", "concat")
-
-
-def make(seed: int, *, rank: int = 3, scaling: float = 2.0, modules=MODULES, name: str = "") -> Adapter:
-    rng = np.random.default_rng(seed)
-    pairs = {
-        module: LoraPair(rng.normal(size=(rank, d_in)), rng.normal(size=(d_out, rank)), scaling)
-        for module, (d_out, d_in) in modules.items()
-    }
-    return Adapter(pairs, "base", name=name or f"a{seed}")
-
-
-def update(pair: LoraPair) -> np.ndarray:
-    """ΔW element by element, in float64."""
-    return pair.scaling * np.einsum("or,ri->oi", pair.B.astype(np.float64), pair.A.astype(np.float64))
-
-
-def oracle(adapters, weights) -> dict[str, np.ndarray]:
-    """Σ w ΔW, dense."""
-    total: dict[str, np.ndarray] = {}
-    for adapter, weight in zip(adapters, weights, strict=True):
-        for module, pair in adapter.modules.items():
-            total[module] = total.get(module, 0.0) + weight * update(pair)
-    return total
-
-
-def best(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, float]:
-    """Best approximation of that rank, and its relative error, from the dense SVD."""
-    U, S, Vt = np.linalg.svd(matrix, full_matrices=False)
-    return (U[:, :rank] * S[:rank]) @ Vt[:rank], float(np.sqrt((S[rank:] ** 2).sum() / (S**2).sum()))
-
-
-def assert_updates(modules: dict[str, LoraPair], expected: dict[str, np.ndarray], rtol: float = 2e-6) -> None:
-    assert list(modules) == sorted(expected)
-    for module, matrix in expected.items():
-        scale = max(np.abs(matrix).max(), 1e-12)
-        np.testing.assert_allclose(update(modules[module]), matrix, rtol=0, atol=rtol * scale, err_msg=module)
-
+from tests.combiner.oracle import D_OUT, EXACT, MODULES, assert_updates, best, make, oracle, update
 
 SIZES = {"few": (3, 3), "K above one side": (5, 3), "K above both sides": (8, 3), "ranks above the sides": (2, 20)}
 
@@ -248,14 +207,6 @@ def test_factor_is_the_average_of_the_factors_and_states_its_gap():
         assert gap > 0.1  # the cross-terms of independent adapters
 
 
-def test_factor_refuses_unequal_adapters_module_by_module():
-    with pytest.raises(BankError) as caught:
-        combine([make(0), make(1, rank=4)], [0.5, 0.5], method="factor")
-    assert all(f"{module}: " in str(caught.value) for module in MODULES)
-    with pytest.raises(BankError, match="scaling 1"):
-        combine([make(0), make(1, scaling=1.0)], [0.5, 0.5], method="factor")
-
-
 def test_same_adapters_same_numbers():
     one, _ = combine([make(0), make(1)], [0.4, 0.6])
     two, _ = combine([make(0), make(1)], [0.4, 0.6])
@@ -275,47 +226,6 @@ def test_the_fallback_of_the_svd(monkeypatch):
     modules, _ = combine(adapters, weights)
     monkeypatch.undo()
     assert_updates(modules, {module: update(pair) for module, pair in expected.items()})
-
-
-def test_adapters_that_do_not_fit_are_all_named():
-    wide = make(1, modules={"m.0.q": (D_OUT, D_IN + 1), "m.0.k": (6, D_IN), "m.1.down": (D_IN + 2, D_OUT)}, name="wide")
-    empty = Adapter({}, "base", name="empty")
-    other = Adapter(make(2).modules, "other-base", name="stranger")
-    with pytest.raises(BankError) as caught:
-        combine([make(0, name="first"), wide, empty, other], [0.25] * 4)
-    message = str(caught.value)
-    for named in (
-        "wide, m.0.q: its update is (14, 12), that of first is (14, 11)",
-        "wide, m.1.down",
-        "empty has no modules",
-        "first is of base, stranger is of other-base",
-    ):
-        assert named in message
-    assert "m.0.k" not in message
-
-
-@pytest.mark.parametrize(
-    ("weights", "options", "named"),
-    [
-        ([1.0], {}, "2 adapters and weights of shape"),
-        ([[0.5, 0.5]], {}, "2 adapters and weights of shape"),
-        ([0.0, 0.0], {}, "all weights are 0"),
-        ([np.nan, 1.0], {}, "number 0 is not"),
-        ([0.5, np.inf], {}, "number 1 is not"),
-        ([0.5, 0.5], dict(method="sum"), "unknown combiner 'sum'; there are delta, concat, factor"),
-        ([0.5, 0.5], dict(rank=0), "rank is 0"),
-        ([0.5, 0.5], dict(rank=2.5), "rank is 2.5"),
-        ([0.5, 0.5], dict(rank=True), "rank is True"),
-    ],
-)
-def test_calls_that_cannot_work(weights, options, named):
-    with pytest.raises(UsageError, match=named):
-        combine([make(0), make(1)], weights, **options)
-
-
-def test_no_adapters():
-    with pytest.raises(UsageError, match="no adapter"):
-        combine([], [])
 
 
 def test_terms_with_one_a_are_added_up_exactly_at_their_own_rank():

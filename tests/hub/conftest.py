@@ -18,7 +18,9 @@ import pytest
 
 from tests.conftest import TASKS, Result, task_rows
 from tests.hub import repos
-from tests.hub.server import Hit, Hub, Repo
+from tests.hub.server import Hub
+from tests.hub.stored import Repo
+from tests.hub.transport import Hit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _numbers = itertools.count(1)

@@ -8,115 +8,16 @@ Every way in which the real one fails is an entry in `Hub.faults`.
 from __future__ import annotations
 
 import base64
-import contextlib
-import hashlib
 import json
-import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
+from http.server import ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote
 
-LFS = (".safetensors", ".parquet", ".bin")
-TOKEN = "hf_good"
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def git_oid(data: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-@dataclass
-class Repo:
-    """A repository with its history; `card` is the front matter of its README."""
-
-    kind: str  # "models" or "datasets"
-    name: str
-    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    head: str = ""
-    gated: bool = False
-    private: bool = False
-    card: dict[str, Any] = field(default_factory=dict)
-
-    def commit(self, files: Mapping[str, bytes], *, drop: tuple[str, ...] = (), forget: bool = False) -> str:
-        """Add or replace files; `forget` rewrites the history."""
-        tree = {path: data for path, data in self.commits.get(self.head, {}).items() if path not in drop}
-        tree |= files
-        text = self.head + json.dumps({path: git_oid(data) for path, data in sorted(tree.items())})
-        head = hashlib.sha1(text.encode()).hexdigest()
-        self.commits = {head: tree} if forget else {**self.commits, head: tree}
-        self.head = head
-        return head
-
-    def tree(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        commit = self.head if revision in ("main", "") else revision
-        return (commit, self.commits[commit]) if commit in self.commits else None
-
-    @property
-    def tags(self) -> list[str]:
-        tags = [f"dataset:{one}" for one in self.card.get("datasets", [])]
-        tags += [f"license:{self.card['license']}"] if "license" in self.card else []
-        return [*tags, *(["peft"] if "adapter_config.json" in self.commits[self.head] else [])]
-
-    def info(self, *, blobs: bool, commit: str = "") -> dict[str, Any]:
-        files = self.commits[commit or self.head]
-        return {
-            "_id": "0" * 24,
-            "id": self.name,
-            "modelId": self.name,
-            "sha": commit or self.head,
-            "private": self.private,
-            "gated": "auto" if self.gated else False,
-            "disabled": False,
-            "downloads": 0,
-            "likes": 0,
-            "tags": self.tags,
-            "cardData": self.card,
-            "siblings": [{"rfilename": path, **(entry(path, data) if blobs else {})} for path, data in files.items()],
-        }
-
-
-def entry(path: str, data: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = {"size": len(data), "blobId": git_oid(data)}
-    if path.endswith(LFS):
-        found["lfs"] = {"sha256": sha256(data), "size": len(data), "pointerSize": 130}
-    return found
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One request, and how many bytes of body it was answered with."""
-
-    method: str
-    path: str
-    status: int
-    sent: int
-    repo: str = ""
-    file: str = ""
-    token: bool = False
-    time: float = 0.0
-
-
-@dataclass
-class Fault:
-    """What goes wrong with requests whose "METHOD path" matches, the first `times` of them."""
-
-    pattern: str
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    cut_after: int | None = None
-    wrong: bool = False
-    before: Callable[[], object] | None = None
-    times: int = 10**9
-    after: int = 0
-    delay: float = 0.0
-    met: int = 0
+from tests.hub.stored import LFS, Repo, describe, git_oid, sha256
+from tests.hub.transport import Fault, Hit, Transport
 
 
 class Hub:
@@ -171,118 +72,8 @@ class Hub:
             time.sleep(0.02)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    @property
-    def hub(self) -> Hub:
-        return self.server.hub  # type: ignore[attr-defined]
-
-    def log_message(self, *_: object) -> None: ...
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    do_HEAD = do_POST = do_PUT = do_GET
-
-    def _answer(self) -> None:
-        with self.hub.lock:
-            self.hub.active += 1
-        try:
-            self._route()
-        finally:
-            with self.hub.lock:
-                self.hub.active -= 1
-
-    def _route(self) -> None:
-        url = urlsplit(self.path)
-        self.route, self.query = unquote(url.path), {k: v[0] for k, v in parse_qs(url.query).items()}
-        length = int(self.headers.get("Content-Length") or 0)
-        self.body = self.rfile.read(length)
-        self.authorised = self.headers.get("Authorization") == f"Bearer {TOKEN}"
-        self.repo, self.file, self.fault = "", "", self._fault()
-        if self.fault is not None:
-            time.sleep(self.fault.delay)
-            if self.fault.before is not None:
-                self.fault.before()
-            if self.fault.status:
-                self._send(self.fault.status, b'{"error": "on purpose"}', self.fault.headers)
-                return
-        for pattern, handle in _ROUTES:
-            if match := re.fullmatch(pattern, self.route):
-                handle(self, **match.groupdict())
-                return
-        self._send(404, b'{"error": "Not Found"}')
-
-    def _fault(self) -> Fault | None:
-        with self.hub.lock:
-            for fault in self.hub.faults:
-                if re.search(fault.pattern, f"{self.command} {self.path}"):
-                    fault.met += 1
-                    if fault.after < fault.met <= fault.after + fault.times:
-                        return fault
-        return None
-
-    def _send(self, status: int, data: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
-        """Answer, with as much of the data as was asked for, or as a fault lets through."""
-        headers = dict(headers or {})
-        size = len(data)
-        if status == 200 and (match := re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range") or "")):
-            start = int(match[1]) if match[1] else max(size - int(match[2]), 0)
-            stop = min(int(match[2]) + 1, size) if match[1] and match[2] else size
-            if start >= size:
-                status, data, headers["Content-Range"] = 416, b"", f"bytes */{size}"
-            else:
-                status, data, headers["Content-Range"] = 206, data[start:stop], f"bytes {start}-{stop - 1}/{size}"
-        fault = self.fault
-        if fault is not None and fault.wrong:
-            data = bytes(len(data))
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        cut = fault is not None and fault.cut_after is not None and self.command == "GET"
-        body = b"" if self.command == "HEAD" else data[: fault.cut_after] if cut and fault is not None else data
-        hit = Hit(self.command, self.path, status, len(body), self.repo, self.file,
-                  "Authorization" in self.headers, time.time())  # fmt: skip
-        with self.hub.lock:
-            self.hub.hits.append(hit)
-        with contextlib.suppress(OSError):
-            self.wfile.write(body)
-            self.wfile.flush()
-        if cut:
-            self.close_connection = True
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(2)
-
-    def _json(self, value: object, headers: Mapping[str, str] | None = None) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
-
-    def _error(self, status: int, code: str, message: str) -> None:
-        headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
-        self._send(status, json.dumps({"error": message}).encode(), headers)
-
-    def _find(self, kind: str, name: str) -> Repo | None:
-        """The repository, unless it was renamed, is private or is not there; then that is the answer."""
-        if name in self.hub.renamed:
-            self._send(307, b"", {"Location": self.path.replace(quote(name), quote(self.hub.renamed[name]))})
-            return None
-        repo = self.hub.repos.get((kind, name))
-        if repo is None or (repo.private and not self.authorised):
-            if self.authorised:
-                self._error(404, "RepoNotFound", "Repository not found")
-            else:
-                self._error(401, "RepoNotFound", "Invalid username or password.")
-            return None
-        self.repo = name
-        return repo
-
-    def _tree(self, repo: Repo, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        found = repo.tree(revision)
-        if found is None:
-            self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        return found
+class _Handler(Transport):
+    """What the Hub answers, by route."""
 
     def info(self, kind: str, name: str, revision: str | None = None) -> None:
         repo = self._find(kind, name)
@@ -326,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
                 above = inside + "/".join([first, *rest][:depth])
                 entries[above] = {"type": "directory", "path": above, "size": 0, "oid": sha256(above.encode())[:40]}
             if deep or not rest:
-                entries[path] = _file(path, data)
+                entries[path] = describe(path, data)
         if folder and not entries:
             self._error(404, "EntryNotFound", f"{folder} does not exist")
             return
@@ -340,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             paths = json.loads(self.body)["paths"]
         else:
             paths = parse_qs(self.body.decode())["paths"]
-        entries = [_file(path, found[1][path]) for path in paths if path in found[1]]
+        entries = [describe(path, found[1][path]) for path in paths if path in found[1]]
         for path in paths:
             if path not in found[1] and any(one.startswith(f"{path}/") for one in found[1]):
                 entries.append({"type": "directory", "path": path, "size": 0, "oid": "0" * 40})
@@ -439,15 +230,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"errors": [], "warnings": []})
 
 
-def _file(path: str, data: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": git_oid(data)}
-    if path.endswith(LFS):
-        found["lfs"] = {"oid": sha256(data), "size": len(data), "pointerSize": 130}
-    return found
-
-
 _KIND, _NAME = r"(?P<kind>models|datasets)", r"(?P<name>[^/]+/[^/]+)"
-_ROUTES: list[tuple[str, Callable[..., None]]] = [
+_Handler.routes = [
     (rf"/api/{_KIND}", _Handler.listing),
     (rf"/api/{_KIND}/{_NAME}", _Handler.info),
     (rf"/api/{_KIND}/{_NAME}/revision/(?P<revision>[^/]+)", _Handler.info),

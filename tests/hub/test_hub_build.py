@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from lorameta.data import Example
 from lorameta.encoder import TokenEncoder
 from tests.conftest import ROWS, TASKS, task_rows
 from tests.hub import repos
-from tests.hub.server import TOKEN, sha256
+from tests.hub.stored import sha256
+from tests.hub.transport import TOKEN
 
 
 def build(lorameta, author, *words, out="bank"):
@@ -172,15 +173,32 @@ def test_the_preset_lists_what_is_not_there(lorameta, author, hub, tmp_path):
     assert lorameta("bank", "build", "other", "--preset", "lots-of-lora").err.count("did you mean 'lots-of-loras'") == 1
 
 
-def test_the_hub_is_busy_for_a_while(lorameta, author, hub, tmp_path):
+#: The client's clock moves by what the client waits, at once; the waits are in a file at the end.
+WAITS = """
+import atexit, json, threading, time, types
+from pathlib import Path
+from lorameta.bank.hub import client
+waits = []
+class Event(threading.Event):
+    def wait(self, seconds=None):
+        waits.append(seconds)
+        return self.is_set()
+client.threading = types.SimpleNamespace(Lock=threading.Lock, Event=Event)
+client.time = types.SimpleNamespace(monotonic=lambda: sum(waits), time=time.time)
+atexit.register(lambda: Path("waits.json").write_text(json.dumps(waits)))
+"""
+
+
+def test_the_hub_is_busy_for_a_while(fresh, author, hub, tmp_path):
     author.fill("opposite")
-    start = time.monotonic()
     limit = hub.fail(rf"GET /api/models/{author.name}/lora", status=429, headers={"Retry-After": "2"}, times=1)
     down = hub.fail(rf"GET /api/datasets/{author.name}/opposite$", status=503, times=1)
-    done = build(lorameta, author)
+    done = build(partial(fresh, before=WAITS), author, "--jobs", "1")
     assert done.code == 0, done.err
     assert (limit.met, down.met) == (2, 2)
-    assert time.monotonic() - start >= 3
+    first, second = (wait for wait in json.loads((tmp_path / "waits.json").read_text()) if wait > 0)
+    assert 2 <= first <= 2.5  # what the Hub asked for, and up to a quarter more
+    assert 1 <= second <= 1.25
     assert len(AdapterBank.open(tmp_path / "bank")) == 1
 
 

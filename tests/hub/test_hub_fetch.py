@@ -14,7 +14,7 @@ from lorameta.adapter import Adapter
 from lorameta.bank import AdapterBank
 from tests.conftest import TASKS
 from tests.hub import repos
-from tests.hub.server import TOKEN
+from tests.hub.transport import TOKEN
 
 NEAREST = "lora-animal_sound"
 

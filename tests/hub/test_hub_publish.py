@@ -10,7 +10,8 @@ import pytest
 from lorameta.adapter import Adapter
 from lorameta.bank import AdapterBank
 from tests.hub import repos
-from tests.hub.server import TOKEN, sha256
+from tests.hub.stored import sha256
+from tests.hub.transport import TOKEN
 
 NEAREST = "lora-animal_sound"
 

@@ -11,7 +11,7 @@ import pytest
 
 from lorameta.adapter import Adapter
 from tests.conftest import TASKS
-from tests.hub.server import TOKEN
+from tests.hub.transport import TOKEN
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "lots-of-loras.md").read_text(encoding="utf-8")
 BLOCKS = [

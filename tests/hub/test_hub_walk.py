@@ -14,7 +14,7 @@ from lorameta.bank import AdapterBank
 from tests.conftest import TASKS
 from tests.hub import repos
 from tests.hub.conftest import environment
-from tests.hub.server import TOKEN
+from tests.hub.transport import TOKEN
 
 #: Run first in a process that must not even try to reach anybody.
 NO_SOCKET = """
@@ -157,7 +157,7 @@ def build_words(author, out: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("request_number", [44, *(pytest.param(n, marks=pytest.mark.slow) for n in (13, 60))])
 def test_a_build_that_was_killed_goes_on(lorameta, hub, author, tmp_path, request_number):
     author.fill()
-    killed_and_resumed(lorameta, hub, author, tmp_path, request_number)
+    assert killed_and_resumed(lorameta, hub, author, tmp_path, request_number)
 
 
 @pytest.mark.slow

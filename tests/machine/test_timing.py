@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorameta.machine import timing
 from lorameta.machine.timing import FACTOR, FIRST, Line, measure, median_seconds
 
 
@@ -41,25 +40,58 @@ def test_the_largest_size_is_reached_where_time_allows():
     assert measure(sizes.append, 5, 1.0).sizes == (5,)
 
 
-def test_the_time_is_kept():
-    begun = time.perf_counter()
-    line = measure(lambda tokens: time.sleep(0.001 * tokens), 100_000, 0.5)
-    assert time.perf_counter() - begun < 2.0
-    assert 100 <= line.sizes[-1] <= 500
-    assert line.at(1000) == pytest.approx(1.0, rel=0.3)
+class Clock:
+    """Stands still but for what sleeps by it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
-def test_a_first_run_that_takes_too_long_is_the_last():
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(timing, "time", found)
+    return found
+
+
+@pytest.mark.parametrize(("seconds", "sizes"), [(0.5, (16, 64, 256)), (0.9, (16, 64, 256, 524)), (0.05, (16, 64))])
+def test_the_time_is_kept(clock, seconds, sizes):
+    """From the third run on: the largest size that fits into what is left, if it is half as large again or more."""
+    line = measure(lambda tokens: clock.sleep(0.001 * tokens), 100_000, seconds)
+    assert line.sizes == sizes
+    assert line.at(1000) == pytest.approx(1.0)
+    again = sum(size for size in sizes if size < 250)  # short runs are made twice, and the first does not count
+    assert clock.now == pytest.approx((sum(sizes) + again + FIRST) / 1000)
+
+
+def test_a_first_run_that_takes_too_long_is_the_last(clock):
     runs: list[int] = []
 
     def run(tokens: int) -> None:
         runs.append(tokens)
-        time.sleep(0.3)
+        clock.sleep(0.3)
 
-    assert len(measure(run, 1000, 0.1).sizes) == 1
-    assert len(runs) == 2
+    assert measure(run, 1000, 0.1).seconds == pytest.approx((0.3,))
+    assert runs == [FIRST, FIRST]
 
 
-def test_the_median_forgives_one_slow_call():
-    pauses = iter([0.2, 0.01, 0.3, 0.01, 0.01, 0.01])
-    assert median_seconds(lambda: time.sleep(next(pauses, 0.01)), times=5) < 0.1
+def test_a_short_run_that_was_disturbed_is_made_again(clock):
+    pauses = iter([0.0, 0.2, 0.01])
+    assert measure(lambda tokens: clock.sleep(next(pauses)), FIRST, 1.0).seconds == pytest.approx((0.01,))
+
+
+def test_the_median_forgives_slow_calls(clock):
+    pauses = iter([9.0, 0.01, 0.3, 0.02, 0.01, 0.03])
+    assert median_seconds(lambda: clock.sleep(next(pauses)), times=5) == pytest.approx(0.02)
+    assert clock.now == pytest.approx(9.37)
+
+
+def test_the_median_stops_when_its_time_is_spent(clock):
+    assert median_seconds(lambda: clock.sleep(1.5), seconds=2.0) == pytest.approx(1.5)
+    assert clock.now == pytest.approx(3 * 1.5)

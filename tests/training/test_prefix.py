@@ -5,24 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("peft")
-import transformers  # noqa: E402
 
-from lorameta.adapter import Adapter  # noqa: E402
-from lorameta.base_model.batch import decoder_of, encode_example  # noqa: E402
-from lorameta.data import load_examples  # noqa: E402
-from lorameta.errors import UsageError  # noqa: E402
-from lorameta.training import Base, LoraTraining, finetune, load_base, memory_plan, prepared, refine  # noqa: E402
-from lorameta.training.adapted import lora_on  # noqa: E402
-from lorameta.training.engine import backward, losses_of, mean_loss  # noqa: E402
-from lorameta.training.measure import without_cache  # noqa: E402
-from lorameta.training.prefix import Prefix, frozen_layers  # noqa: E402
-from lorameta.training.rows import cut  # noqa: E402
-from tests.conftest import task_rows  # noqa: E402
+import torch
+import transformers
 
-ROWS = task_rows("animal_sound", 40)
-FAST = {"steps": 20, "learning_rate": 2e-2, "batch_size": 8, "rank": 4, "precision": "float32", "threads": 1}
+from lorameta.base_model.batch import decoder_of, encode_example
+from lorameta.data import load_examples
+from lorameta.errors import UsageError
+from lorameta.training import Base, LoraTraining, finetune, load_base, memory_plan, prepared, refine
+from lorameta.training.adapted import lora_on
+from lorameta.training.engine import backward, losses_of, mean_loss
+from lorameta.training.measure import without_cache
+from lorameta.training.prefix import Prefix, frozen_layers
+from lorameta.training.rows import cut
+from tests.training.refining import FAST, ROWS
+
 ARCHITECTURES = {
     "Mistral": {},
     "Llama": {},
@@ -35,16 +34,6 @@ ARCHITECTURES = {
     "Phi3": {},
     "GPTNeoX": {},
 }
-
-
-@pytest.fixture(scope="module")
-def where(tiny_bank) -> str:
-    return str(tiny_bank / "base")
-
-
-@pytest.fixture(scope="module")
-def given(tiny_bank) -> Adapter:
-    return Adapter.from_pretrained(tiny_bank / "adapters" / "thing_colour")
 
 
 def model_of(name: str, words: int, layers: int = 4, **options):

@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import math
-import signal
-import subprocess
-import sys
-import textwrap
 from contextlib import nullcontext
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("peft")
-import transformers  # noqa: E402
 
-from lorameta.adapter import Adapter  # noqa: E402
-from lorameta.base_model.batch import collate, encode_example  # noqa: E402
-from lorameta.base_model.load import cast  # noqa: E402
-from lorameta.data import load_examples  # noqa: E402
-from lorameta.errors import BankError, DataError, LorametaError, UsageError  # noqa: E402
-from lorameta.training import (  # noqa: E402
-    Base,
-    RefineSettings,
-    engine,
-    finetune,
-    load_base,
-    loop,
-    memory_plan,
-    prepared,
-    refine,
-)
-from lorameta.training.adapted import lora_on  # noqa: E402
-from lorameta.training.engine import backward, losses_of  # noqa: E402
-from lorameta.training.measure import checkpointed, kept_bytes, without_cache  # noqa: E402
-from lorameta.training.rows import cut  # noqa: E402
-from tests.conftest import task_rows  # noqa: E402
+import torch
+import transformers
 
-ROWS = task_rows("animal_sound", 40)
-FAST = {"steps": 20, "learning_rate": 2e-2, "batch_size": 8, "rank": 4, "precision": "float32", "threads": 1}
-
-
-@pytest.fixture(scope="module")
-def given(tiny_bank) -> Adapter:
-    return Adapter.from_pretrained(tiny_bank / "adapters" / "thing_colour")
-
-
-@pytest.fixture(scope="module")
-def where(tiny_bank) -> str:
-    return str(tiny_bank / "base")
-
-
-def same(first: Adapter, second: Adapter) -> bool:
-    return first.modules.keys() == second.modules.keys() and all(
-        np.array_equal(pair.delta(), second.modules[name].delta()) for name, pair in first.modules.items()
-    )
+from lorameta.adapter import Adapter
+from lorameta.base_model.batch import collate, encode_example
+from lorameta.base_model.load import cast
+from lorameta.data import load_examples
+from lorameta.errors import BankError, DataError, UsageError
+from lorameta.training import Base, RefineSettings, engine, finetune, load_base, prepared, refine
+from lorameta.training.adapted import lora_on
+from lorameta.training.engine import backward, losses_of
+from lorameta.training.measure import checkpointed, without_cache
+from lorameta.training.rows import cut
+from tests.conftest import task_rows
+from tests.training.refining import FAST, ROWS, same
 
 
 def loss_of(model, tokenizer, rows) -> float:
@@ -183,16 +150,6 @@ def test_micro_batches_and_checkpointing_have_the_gradient_of_the_whole(where):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
 
 
-def test_kept_bytes_grow_with_the_layers(where):
-    base = load_base(where)
-    row = encode_example(base.tokenizer, load_examples(ROWS)[0])
-    with without_cache(base.model), lora_on(base, RefineSettings().training(rank=2)) as model:
-        model.train()
-        kept = kept_bytes(model, row, 0)
-    width = base.model.config.hidden_size
-    assert 4 * width * 2 * 5 < kept < 4 * width * 2 * 100  # two layers, some states of this width in each
-
-
 def test_bfloat16_keeps_the_frequencies_of_positions(where):
     base = load_base(where)
     before = {name: value.clone() for name, value in base.model.named_buffers()}
@@ -202,158 +159,6 @@ def test_bfloat16_keeps_the_frequencies_of_positions(where):
     done = finetune(ROWS, where, settings=FAST | {"precision": "bfloat16"})
     assert done.report["refinement"]["precision"] == "bfloat16"
     assert done.report["refinement"]["loss"] < done.report["refinement"]["loss_at_start"]
-
-
-KILLED = """
-    import os, signal, sys
-    import torch
-    torch.set_num_threads(1)
-    from lorameta.training import finetune
-    import json
-    folder, base, rows, kill = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
-    settings = json.loads(sys.argv[5])
-    def report(progress):
-        if progress.step == kill:
-            os.kill(os.getpid(), signal.SIGKILL)
-    done = finetune(rows, base, settings=settings, checkpoint=folder + "/state", report=report)
-    done.save_pretrained(folder + "/out")
-    print(json.dumps(done.report["refinement"]["history"]))
-"""
-
-
-@pytest.mark.parametrize("kill", [2, 11])
-def test_killed_and_resumed_it_ends_with_the_same_weights(where, tmp_path, kill):
-    settings = FAST | {"dropout": 0.2, "save_steps": 4}
-    whole = finetune(ROWS, where, settings=settings)
-    words = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path), where, json.dumps(ROWS)]
-    killed = subprocess.run([*words, str(kill), json.dumps(settings)], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert (tmp_path / "state" / "run.json").is_file()
-    assert (tmp_path / "state" / "state.safetensors").is_file() == (kill > 4)
-    log = tmp_path / "log.jsonl"
-    resumed = finetune(ROWS, where, settings=settings, checkpoint=tmp_path / "state", log=log)
-    events = [json.loads(line) for line in log.read_text().splitlines()]
-    steps = [event["step"] for event in events if event["event"] == "step"]
-    assert steps == list(range(1 if kill == 2 else 9, 21))
-    assert resumed.report["refinement"]["history"] == whole.report["refinement"]["history"]
-    for name, pair in whole.modules.items():
-        assert np.array_equal(pair.A, resumed.modules[name].A)
-        assert np.array_equal(pair.B, resumed.modules[name].B)
-    assert not (tmp_path / "state").exists()
-
-
-def test_a_run_with_other_settings_is_not_gone_on_with(where, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(progress):
-        if progress.step == 6:
-            raise Stop
-
-    settings = FAST | {"save_steps": 5}
-    with pytest.raises(Stop):
-        finetune(ROWS, where, settings=settings, checkpoint=tmp_path / "state", report=stop)
-    with pytest.raises(UsageError, match="--fresh"):
-        finetune(ROWS, where, settings=settings | {"seed": 3}, checkpoint=tmp_path / "state")
-    with pytest.raises(UsageError, match="--fresh"):
-        finetune(ROWS[:-1], where, settings=settings, checkpoint=tmp_path / "state")
-    with prepared(ROWS, where, settings, checkpoint=tmp_path / "state") as job:
-        assert job.plan.resumed_at == 5
-    with prepared(ROWS, where, settings, checkpoint=tmp_path / "state", fresh=True) as job:
-        assert job.plan.resumed_at == 0
-
-
-def test_a_damaged_checkpoint_is_named(where, tmp_path):
-    settings = FAST | {"save_steps": 5}
-    with prepared(ROWS, where, settings, checkpoint=tmp_path / "state") as job:
-        job.run()
-    (tmp_path / "state" / "state.safetensors").write_bytes(b"\x08" * 40)
-    with pytest.raises(UsageError, match=r"state\.safetensors cannot be read"):
-        finetune(ROWS, where, settings=settings, checkpoint=tmp_path / "state")
-
-
-def test_two_runs_do_not_write_to_one_place(where, tmp_path):
-    with prepared(ROWS, where, FAST, checkpoint=tmp_path / "state"):
-        code = (
-            "import sys, json\nfrom lorameta.training import finetune\n"
-            "finetune(json.loads(sys.argv[2]), sys.argv[1], settings=json.loads(sys.argv[3]), checkpoint=sys.argv[4])"
-        )
-        words = [sys.executable, "-c", code, where, json.dumps(ROWS), json.dumps(FAST), str(tmp_path / "state")]
-        other = subprocess.run(words, capture_output=True, text=True)
-    assert other.returncode != 0
-    assert "another process is at work" in other.stderr
-
-
-def test_a_time_budget_is_kept_within_one_step(where, given, monkeypatch):
-    """By a clock that moves by a tenth of a second a step and two a measurement, however busy the machine is."""
-    budget, clock = 3.0, [0.0]
-
-    def takes(name, seconds):
-        method = getattr(engine.Engine, name)
-
-        def timed(self, *arguments):
-            clock[0] += seconds
-            return method(self, *arguments)
-
-        monkeypatch.setattr(engine.Engine, name, timed)
-
-    with prepared(ROWS, where, FAST | {"steps": None, "minutes": budget / 60}, start=given) as job:
-        assert job.plan.steps is None
-        job.spent = 0.5
-        monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-        takes("train", 0.1)
-        takes("measure", 0.2)
-        about = job.run().report["refinement"]
-    assert about["seconds"] == pytest.approx(0.5 + clock[0])
-    assert budget - 0.3 < about["seconds"] <= budget + 0.1
-    assert about["steps"] == round((clock[0] - 0.2 * len(about["history"])) / 0.1) > 5
-
-
-def test_no_time_for_a_step_is_refused(where):
-    with pytest.raises(LorametaError, match=r"minutes are too few: a step takes"):
-        finetune(ROWS, where, settings=FAST | {"steps": None, "minutes": 1e-7})
-
-
-def test_the_plan_says_what_will_happen(where, given):
-    with prepared(ROWS, where, FAST | {"steps": None, "epochs": 2}, start=given) as job:
-        plan = job.plan
-        done = job.run()
-    assert (plan.rows, plan.held_out) == (30, 10)
-    assert plan.steps == plan.expected_steps == 2 * math.ceil(30 / 8) == done.report["refinement"]["steps"]
-    assert plan.parameters == sum(pair.A.size + pair.B.size for pair in given.modules.values())
-    assert plan.memory > 0
-    assert plan.available > plan.memory
-    assert plan.seconds > 0
-    assert 2 * plan.tokens == done.report["refinement"]["tokens"]
-
-
-def test_what_cannot_fit_is_refused_with_what_would(where, monkeypatch):
-    config = transformers.AutoConfig.from_pretrained(where)
-    assert config.hidden_size == 32
-    monkeypatch.setattr(memory_plan, "available", lambda: 2_000_000)
-    with pytest.raises(LorametaError) as error:
-        finetune(task_rows("animal_sound", 40), where, settings=FAST | {"micro_batch_size": 16, "batch_size": 16})
-    assert "does not fit" in str(error.value)
-    monkeypatch.setattr(memory_plan, "available", lambda: 1_000)
-    with pytest.raises(LorametaError, match="nothing smaller fits here"):
-        finetune(ROWS, where, settings=FAST)
-
-
-def test_of_a_seven_billion_base_smaller_choices_are_named(tmp_path):
-    from lorameta.base_model.shape import outline
-
-    config = transformers.MistralConfig()
-    shape = outline(config, "seven", None, ("q_proj", "v_proj"), 8)
-    settings = RefineSettings(precision="float32", checkpointing=False)
-    with pytest.raises(LorametaError) as error:
-        memory_plan.choose(shape, settings, 2048, 300_000_000, 20_000_000_000, "AMX")
-    assert "64.3 GB in float32" in str(error.value)
-    assert ": without --no-checkpointing --precision bfloat16 --max-length 512" in str(error.value)
-    with pytest.raises(LorametaError, match="a base of the same kind with up to about"):
-        memory_plan.choose(shape, RefineSettings(), 2048, 300_000_000, 8_000_000_000, "AMX")
-    assert memory_plan.choose(shape, RefineSettings(), 512, 300_000_000, 20_000_000_000, "AMX").precision == "bfloat16"
-    assert memory_plan.choose(shape, RefineSettings(), 512, 300_000_000, 90_000_000_000, "none").precision == "float32"
-    assert memory_plan.choose(shape, RefineSettings(), 512, 300_000_000, 90_000_000_000, "AMX").compare
 
 
 ARCHITECTURES = {
@@ -413,34 +218,6 @@ def test_wrong_calls_are_refused(where, given):
         finetune(ROWS, where, settings={"targets": ["nothing"]})
     with pytest.raises(BankError):
         finetune(ROWS, "/nowhere/at/all")
-
-
-def test_smaller_micro_batches_come_before_computing_twice(where, monkeypatch):
-    from lorameta.training import choose
-
-    chosen = {}
-    real = choose.fitting
-
-    def fitting(settings, hyper, shape, dtype, train, micro_batch, kept, now, free, frozen):
-        longest = max(len(row.ids) for row in train)
-        one = real(settings, hyper, shape, dtype, train, longest, kept, now, 1 << 60)[2] - now
-        chosen["small"] = real(settings, hyper, shape, dtype, train, 4 * longest, kept, now, round(one / 0.94))
-        chosen["large"] = real(settings, hyper, shape, dtype, train, 4 * longest, kept, now, 1 << 60)
-        wide = real(replace(settings, checkpointing=True), hyper, shape, dtype, train, longest, kept, now, 1 << 60)
-        assert wide[1]
-        chosen["longest"] = longest
-        return real(settings, hyper, shape, dtype, train, micro_batch, kept, now, free, frozen)
-
-    monkeypatch.setattr(choose, "fitting", fitting)
-    with prepared(ROWS, where, FAST) as job:
-        assert not job.plan.checkpointing
-    assert chosen["small"][:2] == (chosen["longest"], False)
-    assert chosen["large"][:2] == (4 * chosen["longest"], False)
-    with prepared(ROWS, where, FAST | {"checkpointing": True}) as job:
-        assert job.plan.checkpointing
-        about = job.run().report["refinement"]
-    assert about["checkpointing"]
-    assert about["loss"] == pytest.approx(finetune(ROWS, where, settings=FAST).report["refinement"]["loss"], rel=1e-3)
 
 
 def test_a_base_that_is_in_memory_is_as_it_was(where, given):

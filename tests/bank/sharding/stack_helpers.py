@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from lorameta.adapter.lazy import LazyModules
 from lorameta.bank import AdapterBank, AdapterRecord, BaseRecord, write_bank
+from lorameta.bank.edit import update
 from lorameta.encoder.summary import DatasetSummary, Summaries
+from tests.bank.parts import edit
 from tests.peft_helpers import SHAPES, K, Q
 
 WEIGHTS = "adapter_model.safetensors"
@@ -101,8 +104,29 @@ def numbers(bank: AdapterBank, *, lazy: bool = False) -> dict[str, dict[str, tup
     }
 
 
-def edit(root: Path, change) -> None:
-    """Change the JSON of bank.json in place."""
-    content = json.loads((root / "bank.json").read_text())
-    change(content)
-    (root / "bank.json").write_text(json.dumps(content))
+def lacks_weights(root: Path) -> bool:
+    return not list(root.glob(f"adapters/*/{WEIGHTS}"))
+
+
+def remove(root: Path, id: str) -> None:
+    """Take an adapter out of a bank, as a writer does."""
+    update(root, lambda old: replace(old, adapters=tuple(one for one in old.adapters if one.id != id)))
+
+
+def spans(root: Path, id: str) -> list[tuple[int, int]]:
+    modules = AdapterBank.open(root).lazy(id).modules
+    assert isinstance(modules, LazyModules)
+    assert modules.shard is modules.file
+    found = []
+    for entry in modules.file.entries.values():
+        size = (entry.stop - entry.start) // entry.shape[0]
+        found.append((entry.start + modules.row * size, entry.start + (modules.row + 1) * size))
+    return found
+
+
+def change_record(root: Path, id: str, **fields) -> None:
+    def change(content):
+        (record,) = [record for record in content["adapters"] if record["id"] == id]
+        record.update(fields)
+
+    edit(root, change)

@@ -20,7 +20,8 @@ from lorameta.bank.sharding.unstack import unstack
 from lorameta.combiner import auto, combine
 from lorameta.encoder.summary import DatasetSummary, Summaries
 from lorameta.errors import BankError
-from tests.bank.sharding.stack_helpers import edit, files
+from tests.bank.parts import edit
+from tests.bank.sharding.stack_helpers import files
 from tests.peft_helpers import K, Q, random_factors, write_peft
 
 NAMES = ("a", "b", "c", "d")

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,75 +14,16 @@ pytest.importorskip("peft")
 
 from lorameta.adapter import Adapter
 from lorameta.bank import AdapterBank, check_directory
-from lorameta.bank_builder.train import BankProgress, train_bank
+from lorameta.bank_builder.train import BankProgress
 from lorameta.bank_builder.train import run as run_module
 from lorameta.bank_builder.train.worker import Job, Outcome, train_task
 from lorameta.data import load_examples
-from lorameta.errors import LorametaError, UsageError
+from lorameta.errors import UsageError
 from lorameta.evaluate import Scorer
 from lorameta.generate import generate_adapter
 from lorameta.training import LoraTraining, split_examples
+from tests.bank_builder.train.training import NAMES, SETTINGS, content, run, trained_ids
 from tests.conftest import task_rows
-
-SETTINGS = LoraTraining(
-    rank=2, alpha=4, targets=("q_proj", "v_proj"), learning_rate=2e-2, epochs=2, batch_size=8, dtype="bfloat16"
-)
-NAMES = ("animal_sound", "number_word", "thing_colour")
-
-
-def write_tasks(folder: Path, names=NAMES, count: int = 30) -> Path:
-    folder.mkdir()
-    for name in names:
-        lines = [json.dumps(row) for row in task_rows(name, count)]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    index = [
-        {"id": names[0], "family": "facts", "licence": "CC0-1.0", "definition": "Say it.", "source": {"repo": "x"}}
-    ]
-    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
-    return folder
-
-
-def content(bank: Path) -> dict[str, bytes]:
-    """Every file of a bank, work in progress left out."""
-    files = (path for path in sorted(bank.rglob("*")) if path.is_file())
-    return {p.relative_to(bank).as_posix(): p.read_bytes() for p in files if ".lorameta" not in p.parts}
-
-
-@pytest.fixture(scope="module")
-def tasks(tmp_path_factory) -> Path:
-    return write_tasks(tmp_path_factory.mktemp("tasks") / "t")
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bank) -> Path:
-    return tiny_bank / "base"
-
-
-def run(tasks: Path, base: Path, output: Path, **options):
-    """In this process, with one thread."""
-    defaults = {"settings": SETTINGS, "name": "trained", "jobs": 1, "threads": 1}
-    return train_bank(tasks, base, output, **{**defaults, **options})
-
-
-@pytest.fixture(scope="module")
-def made(tasks, base, tmp_path_factory) -> Path:
-    """A bank of the three tasks, trained in one go."""
-    output = tmp_path_factory.mktemp("made") / "bank"
-    found = run(tasks, base, output)
-    assert found.failed == found.left_out == {}
-    return output
-
-
-def trained_ids(monkeypatch) -> list[str]:
-    """The ids that are trained from now on, as they are."""
-    seen: list[str] = []
-
-    def spy(job: Job) -> Outcome:
-        seen.append(job.id)
-        return train_task(job)
-
-    monkeypatch.setattr(run_module, "train_task", spy)
-    return seen
 
 
 def test_the_bank_opens_checks_and_generates(made, tasks, tmp_path):
@@ -157,73 +91,6 @@ def test_adapters_of_one_bank_start_from_one_A(made):
         assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.8
 
 
-def test_nothing_is_done_twice(made, tasks, base, tmp_path, monkeypatch):
-    copy = shutil.copytree(made, tmp_path / "bank")
-    seen = trained_ids(monkeypatch)
-    found = run(tasks, base, copy)
-    assert seen == []
-    assert found.plan.finished == NAMES
-    assert content(copy) == content(made)
-
-
-class Killed(BaseException):
-    """Ends a run where a signal would."""
-
-
-def test_a_killed_run_goes_on_and_ends_with_the_same_bank(made, tasks, base, tmp_path, monkeypatch):
-    def kill(progress: BankProgress) -> None:
-        if progress.fresh:
-            raise Killed
-
-    with pytest.raises(Killed):
-        run(tasks, base, tmp_path / "bank", report=kill)
-    assert not (tmp_path / "bank" / "bank.json").exists()
-    seen = trained_ids(monkeypatch)
-    run(tasks, base, tmp_path / "bank")
-    assert len(seen) == 2
-    assert content(tmp_path / "bank") == content(made)
-
-
-def test_killed_while_the_bank_was_written(made, tasks, base, tmp_path, monkeypatch):
-    """The adapters are moved, and bank.json is not there yet."""
-    copy = shutil.copytree(made, tmp_path / "bank")
-    (copy / "bank.json").unlink()
-    seen = trained_ids(monkeypatch)
-    run(tasks, base, copy)
-    assert seen == []
-    assert content(copy) == content(made)
-
-
-def test_a_damaged_adapter_is_trained_again(made, tasks, base, tmp_path, monkeypatch):
-    copy = shutil.copytree(made, tmp_path / "bank")
-    (copy / "bank.json").unlink()
-    path = copy / "adapters" / "number_word" / "adapter_model.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"!")
-    seen = trained_ids(monkeypatch)
-    run(tasks, base, copy)
-    assert seen == ["number_word"]
-    bank = AdapterBank.open(copy)
-    assert check_directory(copy).problems == []
-    assert bank.content_hash == AdapterBank.open(made).content_hash
-
-
-def test_new_rows_and_new_tasks_are_trained_and_nothing_else(made, tasks, base, tmp_path, monkeypatch):
-    copy = shutil.copytree(made, tmp_path / "bank")
-    folder = shutil.copytree(tasks, tmp_path / "tasks")
-    with (folder / "number_word.jsonl").open("a") as file:
-        file.write(json.dumps({"input": "Write 5", "output": "five"}) + "\n")
-    shutil.copy(write_tasks(tmp_path / "more", ["opposite"]) / "opposite.jsonl", folder)
-    (folder / "thing_colour.jsonl").unlink()
-    seen = trained_ids(monkeypatch)
-    run(folder, base, copy)
-    assert sorted(seen) == ["number_word", "opposite"]
-    before, after = AdapterBank.open(made), AdapterBank.open(copy)
-    assert after.ids == ("animal_sound", "number_word", "opposite")
-    assert after.records["animal_sound"].sha256 == before.records["animal_sound"].sha256
-    assert after.records["number_word"].sha256 != before.records["number_word"].sha256
-    assert check_directory(copy).problems == []
-
-
 def test_the_order_of_the_rows_and_the_format_change_nothing(made, tasks, base, tmp_path):
     folder = tmp_path / "tasks"
     folder.mkdir()
@@ -280,17 +147,6 @@ def test_an_adapter_that_does_not_beat_the_base_is_left_out_unless_all_are_kept(
     assert AdapterBank.open(found.bank).ids == NAMES
 
 
-def test_other_settings_need_another_directory_or_force(made, tasks, base, tmp_path):
-    copy = shutil.copytree(made, tmp_path / "bank")
-    other = LoraTraining(**{**vars(SETTINGS), "learning_rate": 1e-2})
-    with pytest.raises(UsageError, match=r"learning_rate 0\.02, now 0\.01"):
-        run(tasks, base, copy, settings=other)
-    assert content(copy) == content(made)
-    run(tasks, base, copy, settings=other, force=True)
-    assert AdapterBank.open(copy).content_hash != AdapterBank.open(made).content_hash
-    assert check_directory(copy).problems == []
-
-
 def test_directories_of_others_are_left_alone(tasks, base, tiny_bank, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("x")
@@ -312,29 +168,6 @@ def test_a_base_inside_the_bank_travels_with_it(tasks, base, tmp_path):
     assert bank.base_model == str(moved / "base")
     assert bank.manifest.base.sha256.keys() >= {"model.safetensors"}
     assert check_directory(moved).problems == []
-
-
-def test_two_runs_do_not_share_a_directory(tasks, base, tmp_path):
-    errors = []
-
-    def again(progress: BankProgress) -> None:
-        if progress.fresh and not errors:
-            try:
-                run(tasks, base, tmp_path / "bank")
-            except LorametaError as error:
-                errors.append(str(error))
-
-    run(tasks, base, tmp_path / "bank", report=again)
-    assert len(errors) == 1
-    assert "another run" in errors[0]
-
-
-def test_another_base_on_the_worker_is_an_error_of_the_machine(base, tasks):
-    parts = split_examples(load_examples(tasks / "animal_sound.jsonl"))
-    with pytest.raises(LorametaError, match="another one than here"):
-        train_task(Job("x", parts, str(base), None, "0" * 16, "base", SETTINGS, 1))
-    with pytest.raises(LorametaError, match="cannot train"):
-        train_task(Job("x", parts, str(base / "nowhere"), None, "1" * 16, "base", SETTINGS, 1))
 
 
 def test_progress_counts_and_estimates(tasks, base, tmp_path):
@@ -376,76 +209,6 @@ def test_sentences_are_summarised_when_asked_for_without_training(made, tasks, b
 def test_two_processes_make_the_same_bank(made, tasks, base, tmp_path):
     run(tasks, base, tmp_path / "bank", jobs=2)
     assert content(tmp_path / "bank") == content(made)
-
-
-@pytest.mark.slow
-def test_a_run_killed_by_a_signal_is_resumed(made, tasks, base, tmp_path):
-    words = [
-        sys.executable, "-m", "lorameta", "bank", "train", tasks, "--base", base, "-o", tmp_path / "bank", "--name",
-        "trained", "--rank", 2, "--targets", "q_proj,v_proj", "--learning-rate", 2e-2, "--epochs", 2, "--batch-size", 8,
-        "--jobs", 1, "--threads", 1,
-    ]  # fmt: skip
-    command = [str(word) for word in words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    while process.poll() is None and not list((tmp_path / "bank" / ".lorameta" / "train").glob("facts/*.json")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "are there from an earlier run" in done.stderr
-    assert content(tmp_path / "bank") == content(made)
-
-
-@pytest.mark.slow
-def test_a_cluster_of_two_one_killed_midway_makes_the_same_bank(base, tmp_path):
-    """The workers are processes of their own; the run finds them by the scheduler's address."""
-    distributed = pytest.importorskip("distributed")
-    tasks = write_tasks(tmp_path / "tasks", count=400)
-    run(tasks, base, tmp_path / "local")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None, silence_logs=50
-    ) as cluster:
-        killed = []
-
-        def kill() -> None:
-            with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
-                while not killed:
-                    busy = [address for address, calls in client.processing().items() if calls]
-                    if len(busy) == 2:
-                        time.sleep(0.3)
-                        killed.append(next(w.pid for w in cluster.workers.values() if w.worker_address == busy[0]))
-                        os.kill(killed[0], signal.SIGKILL)
-                    time.sleep(0.02)
-
-        killer = threading.Thread(target=kill, daemon=True)
-        killer.start()
-        found = train_bank(
-            tasks, base, tmp_path / "far", settings=SETTINGS, name="trained", dask=cluster.scheduler_address
-        )
-        killer.join()
-    assert found.failed == {}
-    assert found.plan.workers == 2
-    assert len(killed) == 1
-    assert content(tmp_path / "far") == content(tmp_path / "local")
-
-
-@pytest.mark.slow
-def test_a_cluster_without_the_base_is_refused_before_the_work(tasks, base, tmp_path, monkeypatch):
-    distributed = pytest.importorskip("distributed")
-    gone = shutil.copytree(base, tmp_path / "base")
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None, silence_logs=50
-    ) as cluster:
-        check = run_module.check_cluster
-
-        def vanish(client, run):
-            gone.rename(tmp_path / "elsewhere")
-            check(client, run)
-
-        monkeypatch.setattr(run_module, "check_cluster", vanish)
-        with pytest.raises(LorametaError, match="these workers cannot train"):
-            train_bank(tasks, gone, tmp_path / "bank", settings=SETTINGS, dask=cluster.scheduler_address)
 
 
 def test_adapters_of_one_bank_share_a_computed_a(tasks, base, tmp_path, monkeypatch):

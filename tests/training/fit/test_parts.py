@@ -11,8 +11,9 @@ from lorameta.base_model.batch import encode_example
 from lorameta.base_model.load import Base
 from lorameta.data import Example
 from lorameta.training.fit.block import BlockFit
+from lorameta.training.fit.choose import Candidate, preferred
 from lorameta.training.fit.head import HeadFit, objective
-from lorameta.training.fit.solver import directions, predict, subspace
+from lorameta.training.fit.solver import RowScores, directions, predict, subspace
 from lorameta.training.fit.states import AnswerStates, Readout, collect, find_readout
 
 
@@ -125,3 +126,23 @@ def test_of_rows_takes_the_positions_of_these_rows(states: AnswerStates) -> None
     assert predict(part).mean_loss() == pytest.approx(
         predict(replace(states)).loss[np.isin(states.rows, [3, 5])].mean(), rel=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("block", "head", "taken"),
+    [
+        ((1.0, 0.5), (0.94, 0.5), "head"),  # better by more than the margin
+        ((1.0, 0.5), (0.96, 0.5), "block"),  # by less
+        ((1.0, 0.5), (0.90, 0.0), "block"),  # but fewer exact answers
+        ((1.0, 0.5), (1.10, 1.0), "block"),
+        (None, (1.10, 0.0), "head"),
+    ],
+)
+def test_the_last_block_is_taken_unless_another_is_clearly_better(block, head, taken) -> None:
+    found = {}
+    for name, scores in (("head", head), ("block", block)):
+        if scores:
+            loss, exact = scores
+            right = np.array([True, exact == 1.0]) if exact else np.array([False, False])
+            found[name] = Candidate((), RowScores(np.full(2, loss), right, np.arange(2)), [])
+    assert preferred(found) == taken
