@@ -57,14 +57,6 @@ Bank = Annotated[
         "--bank",
     ),
 ]
-Distance = Annotated[
-    str | None,
-    opt(
-        "NAME",
-        "How datasets are compared: js, kl, wasserstein, mmd (on tokens), gaussian, cosine, sliced, energy, "
-        "sentence_mmd (on sentence embeddings).",
-    ),
-]
 Seed = Annotated[int, opt(None, "Seed of the sample of embeddings, of search, and of the rows it draws.")]
 AsJson = Annotated[bool, switch("--json", "Print one JSON object for machines instead of text.")]
 Offline = Annotated[

@@ -16,7 +16,7 @@ from lorameta.cli.reading import named, with_reading
 def explain(
     data: common.Data,
     bank: common.Bank = common.DEFAULT_BANK,
-    distance: common.Distance = None,
+    distance: operators.Distance = None,
     weighing: Any = None,
     seed: common.Seed = 0,
     reading: Any = None,

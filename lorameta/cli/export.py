@@ -11,6 +11,7 @@ from lorameta.cli import common
 from lorameta.cli.declare import arg, opt, switch
 from lorameta.cli.progress import waiting
 from lorameta.errors import UsageError
+from lorameta.export import FORMATS
 
 if TYPE_CHECKING:
     from lorameta.export import Exported
@@ -25,8 +26,7 @@ def export(
         str,
         opt(
             "NAME",
-            "gguf: a file for llama.cpp, beside the GGUF of the base. merged: a whole model directory. ollama: a "
-            "directory for `ollama create`.",
+            " ".join(f"{name}: {what}." for name, what in FORMATS.items()),
         ),
     ],
     output: Annotated[Path, opt("OUT", "The file (gguf) or directory (merged, ollama).", "--output", "-o")],
@@ -58,7 +58,6 @@ def export(
     A GGUF adapter goes with the base in GGUF, whatever that is quantized to; only the base's config.json is needed to
     write it. A merged model is the whole base again, with the adapter in its weights.
     """
-    from lorameta.export import FORMATS
     from lorameta.export import export as write
 
     if format not in FORMATS:
@@ -121,7 +120,7 @@ Run it with Ollama (from {done.details["from"]}):
     ollama create my-adapter -f {common.quoted(done.path / "Modelfile")}
     ollama run my-adapter "AN INPUT\""""
         )
-    else:
+    elif done.format == "merged":
         typer.echo(
             f"""
 Load it in Python:

@@ -28,7 +28,7 @@ def generate(
     data: common.Data,
     output: Annotated[Path, opt("DIR", "Where the adapter goes.", "--output", "-o")],
     bank: common.Bank = common.DEFAULT_BANK,
-    distance: common.Distance = None,
+    distance: operators.Distance = None,
     weighing: Any = None,
     combiner: Annotated[
         str | None,

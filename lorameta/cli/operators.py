@@ -1,21 +1,31 @@
-"""The command line's options on operators, taken from the table of operators: one that is added there has its own."""
+"""The command line's options on distances and operators, taken from their tables: what is added there has its own."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from lorameta.cli.declare import opt
 from lorameta.cli.options import Verb, in_place_of, option
+from lorameta.distance import NAMES
 from lorameta.errors import UsageError
 from lorameta.operator import OPERATORS, Option
 from lorameta.operator.progress import Progress
 
 #: What `--fast` takes, and the operators that go with it.
 FAST = "normalized"
+Distance = Annotated[
+    str | None,
+    opt(
+        "NAME",
+        f"How datasets are compared: {', '.join(NAMES['tokens'])} (on tokens), {', '.join(NAMES['sentence'])} (on sentence "
+        "embeddings).",
+    ),
+]
 DISTANCES_ALONE = [name for name, operator in OPERATORS.items() if "rows" not in operator.needs]
 
 

@@ -2,118 +2,45 @@
 
 ``js``, ``kl``, ``wasserstein`` and ``mmd`` compare token histograms; ``gaussian`` and ``cosine`` the moments of
 sentence embeddings, ``sliced``, ``energy`` and ``sentence_mmd`` samples of them. To add one, write a pure function of
-arrays in a file of its own, wrap it in a `Distance`, and name it in `DISTANCES`.
+arrays in a file of its own, wrap it in a `Distance` that is called as the file is, in capitals, and name it in `NAMES`.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from lorameta.distance.cosine import COSINE
-from lorameta.distance.energy import ENERGY
-from lorameta.distance.gaussian import GAUSSIAN
-from lorameta.distance.js import JS
-from lorameta.distance.kl import KL
-from lorameta.distance.mmd import MMD
-from lorameta.distance.registry import Distance
-from lorameta.distance.sentence_mmd import SENTENCE_MMD
-from lorameta.distance.sliced import SLICED
-from lorameta.distance.wasserstein import WASSERSTEIN
-from lorameta.encoder.summary import DatasetSummary, Summaries
-from lorameta.errors import BankError, UsageError, violations
+if TYPE_CHECKING:
+    from lorameta.distance.compare import distance_matrix, distances
+    from lorameta.distance.registry import Distance
 
-DISTANCES: dict[str, Distance] = {
-    distance.name: distance for distance in (JS, KL, WASSERSTEIN, MMD, GAUSSIAN, COSINE, SLICED, ENERGY, SENTENCE_MMD)
+    DISTANCES: dict[str, Distance]
+
+#: Part of the summaries -> the distances that read it.
+NAMES = {
+    "tokens": ("js", "kl", "wasserstein", "mmd"),
+    "sentence": ("gaussian", "cosine", "sliced", "energy", "sentence_mmd"),
 }
 
-__all__ = ["DISTANCES", "Distance", "distance_matrix", "distances"]
+__all__ = ["DISTANCES", "NAMES", "Distance", "distance_matrix", "distances"]
+
+_HOME = {
+    "Distance": "lorameta.distance.registry",
+    "distance_matrix": "lorameta.distance.compare",
+    "distances": "lorameta.distance.compare",
+}
 
 
-def distances(target: DatasetSummary, bank: Summaries, name: str) -> np.ndarray:
-    """Compute the distance of a dataset to each dataset behind a bank.
-
-    Parameters
-    ----------
-    target : DatasetSummary
-    bank : Summaries
-        Made with the same tokenizer or sentence model as `target`.
-    name : str
-        A key of `DISTANCES`.
-
-    Returns
-    -------
-    numpy.ndarray of shape (N,), float64
-        Finite, at least 0, in the order of ``bank.ids``.
-
-    Raises
-    ------
-    UsageError
-        If there is no such distance, or `target` lacks the part that it reads or holds NaN in it.
-    BankError
-        If the bank lacks that part, has it in another shape, or a distance is not finite.
-
-    Examples
-    --------
-    >>> from lorameta.encoder import DatasetSummary, Summaries
-    >>> bank = Summaries.from_list(
-    ...     ["same", "other"], [DatasetSummary(1, np.array([2, 0])), DatasetSummary(1, np.array([0, 2]))]
-    ... )
-    >>> distances(DatasetSummary(1, np.array([1, 0])), bank, "js").round(3)
-    array([0.   , 0.693])
-    """
-    if name not in DISTANCES:
-        raise UsageError(f"unknown distance {name!r}; there are {', '.join(DISTANCES)}")
-    distance = DISTANCES[name]
-    _check(target, bank, distance.needs)
-    found = np.asarray(distance.function(target, bank), dtype=np.float64)
-    if found.shape != (len(bank),):
-        raise UsageError(f"the distance {name!r} gave the shape {found.shape} for a bank of {len(bank)} adapters")
-    bad = ~((found >= 0) & (found < np.inf))
-    if bad.any():
-        listed = [f"{bank.ids[i]}: {found[i]}" for i in np.flatnonzero(bad)]
-        raise BankError(violations(listed, f"the distance {name!r} to these adapters is no number from 0 up:"))
-    return found
-
-
-def distance_matrix(summaries: Summaries, name: str) -> np.ndarray:
-    """Compute the distances of every dataset behind a bank to every other.
-
-    Parameters
-    ----------
-    summaries : Summaries
-    name : str
-        A key of `DISTANCES`.
-
-    Returns
-    -------
-    numpy.ndarray of shape (N, N), float64
-        Row i has the distances of the i-th dataset, as the new one, to all of the bank, itself included: the diagonal
-        is what the formula gives, 0 up to rounding.
-
-    Raises
-    ------
-    UsageError
-        If there is no such distance.
-    BankError
-        As of :func:`distances`.
-    """
-    if name not in DISTANCES:
-        raise UsageError(f"unknown distance {name!r}; there are {', '.join(DISTANCES)}")
-    summaries.part(DISTANCES[name].needs)
-    rows = [distances(summaries[adapter_id], summaries, name) for adapter_id in summaries.ids]
-    return np.array(rows, dtype=np.float64).reshape(len(summaries), len(summaries))
-
-
-def _check(target: DatasetSummary, bank: Summaries, part: str) -> None:
-    """Both sides have `part`, and have it from the same tokenizer or model as far as its size tells."""
-    if not all(np.isfinite(value).all() for value in target.part(part)):
-        raise UsageError("the summary of this dataset holds NaN or infinite numbers; encode the dataset again")
-    pairs = zip(target.part(part), bank.part(part), strict=True)
-    sizes = [(ours.shape[-1], theirs.shape[-1]) for ours, theirs in pairs if np.ndim(ours)]
-    if odd := [pair for pair in sizes if pair[0] != pair[1]]:
-        ours, theirs = odd[0]
-        if part == "tokens":
-            what, remedy = "tokens in its vocabulary", "count with the tokenizer of the bank's base model"
-        else:
-            what, remedy = "numbers in an embedding", f"embed with the bank's sentence model, {bank.sentence_model}"
-        raise BankError(f"the dataset's summary has {ours} {what}, the bank's {theirs}: {remedy}")
+def __getattr__(name: str) -> Any:
+    """Import what computes when it is first used: the names alone need no numpy."""
+    value: Any
+    if name == "DISTANCES":
+        value = {
+            one: getattr(import_module(f"{__name__}.{one}"), one.upper()) for part in NAMES.values() for one in part
+        }
+    elif name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value

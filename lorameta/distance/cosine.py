@@ -53,6 +53,6 @@ COSINE = Distance(
     "sentence",
     _of_summaries,
     metric=False,
-    doc="1 - cosine of the mean sentence embeddings",
+    doc="cosine distance of their mean sentence embeddings",
     root_metric=True,
 )

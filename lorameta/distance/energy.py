@@ -63,5 +63,5 @@ ENERGY = Distance(
     "sentence",
     on_samples(_compare, _length),
     metric=True,
-    doc="energy distance of samples of sentence embeddings",
+    doc="energy distance of samples of their sentence embeddings",
 )

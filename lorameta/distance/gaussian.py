@@ -84,5 +84,5 @@ def _of_summaries(target: DatasetSummary, bank: Summaries) -> np.ndarray:
 
 
 GAUSSIAN = Distance(
-    "gaussian", "sentence", _of_summaries, metric=True, doc="2-Wasserstein distance of Gaussians on sentence embeddings"
+    "gaussian", "sentence", _of_summaries, metric=True, doc="Bures-Wasserstein distance of their sentence embeddings"
 )

@@ -54,6 +54,6 @@ JS = Distance(
     "tokens",
     on_token_counts(js),
     metric=False,
-    doc="Jensen-Shannon divergence of token histograms",
+    doc="Jensen-Shannon divergence of their tokens",
     root_metric=True,
 )

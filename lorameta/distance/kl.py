@@ -51,4 +51,4 @@ def _share(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.maximum(p * np.log(p / q) - p + q, 0.0)
 
 
-KL = Distance("kl", "tokens", on_token_counts(kl), metric=False, doc="Kullback-Leibler divergence of token histograms")
+KL = Distance("kl", "tokens", on_token_counts(kl), metric=False, doc="Kullback-Leibler divergence of their tokens")

@@ -91,6 +91,6 @@ MMD = Distance(
     "tokens",
     on_token_counts(mmd),
     metric=False,
-    doc="squared maximum mean discrepancy of token ids",
+    doc="squared maximum mean discrepancy of their token ids",
     root_metric=True,
 )

@@ -32,7 +32,7 @@ class Distance:
         Whether it is symmetric, 0 between equal summaries, and obeys the triangle inequality. (It may be 0 between
         others too: a summary is not the whole dataset, and no distance reads all of a summary.)
     doc : str
-        One line for tables and help.
+        What it is "of their" tokens or embeddings, for reports: "compared by the ...".
     root_metric : bool
         Whether that holds of its square root, as it does of the divergences that are squared norms; False where it
         holds of the distance itself.

@@ -54,6 +54,6 @@ SENTENCE_MMD = Distance(
     "sentence",
     on_samples(_compare, kernel),
     metric=False,
-    doc="squared maximum mean discrepancy of samples of sentence embeddings",
+    doc="squared maximum mean discrepancy of samples of their sentence embeddings",
     root_metric=True,
 )

@@ -124,5 +124,5 @@ SLICED = Distance(
     "sentence",
     _of_summaries,
     metric=True,
-    doc="sliced 2-Wasserstein distance of samples of sentence embeddings",
+    doc="sliced 2-Wasserstein distance of samples of their sentence embeddings",
 )

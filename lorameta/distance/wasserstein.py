@@ -86,5 +86,5 @@ def _next(values: np.ndarray, starts: np.ndarray, last: float) -> np.ndarray:
 
 
 WASSERSTEIN = Distance(
-    "wasserstein", "tokens", on_token_counts(wasserstein), metric=True, doc="1-Wasserstein distance of token ids"
+    "wasserstein", "tokens", on_token_counts(wasserstein), metric=True, doc="1-Wasserstein distance of their token ids"
 )

@@ -11,18 +11,6 @@ from lorameta.report.table import bar, table, terminal_width
 
 BAR_CELLS = 20
 
-DISTANCE_NAMES = {
-    "js": "the Jensen-Shannon divergence of their tokens",
-    "kl": "the Kullback-Leibler divergence of their tokens",
-    "wasserstein": "the 1-Wasserstein distance of their token ids",
-    "mmd": "the squared maximum mean discrepancy of their token ids",
-    "gaussian": "the Bures-Wasserstein distance of their sentence embeddings",
-    "cosine": "the cosine distance of their mean sentence embeddings",
-    "sliced": "the sliced 2-Wasserstein distance of samples of their sentence embeddings",
-    "energy": "the energy distance of samples of their sentence embeddings",
-    "sentence_mmd": "the squared maximum mean discrepancy of samples of their sentence embeddings",
-}
-
 
 def weights_table(report: Mapping[str, Any], families: Mapping[str, str], *, show: int = 10) -> str:
     """Return the first adapters of a mixture with distance and weight, absolute weights also as bars.
@@ -140,8 +128,10 @@ def aligned(lines: list[tuple[str, str]]) -> str:
 
 def compared(report: Mapping[str, Any], bank: str) -> str:
     """One sentence: with what the dataset was compared, and by which distance."""
+    from lorameta.distance import DISTANCES
+
     name = report["distance"]
-    meaning = DISTANCE_NAMES.get(name)
+    known = DISTANCES.get(name)
     return f'Compared with the {len(report["distances"])} adapters of the bank "{bank}" by ' + (
-        f"{meaning} ({name})." if meaning else f"the distance {name}."
+        f"the {known.doc} ({name})." if known else f"the distance {name}."
     )

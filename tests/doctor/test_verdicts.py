@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from tests.doctor.judging import judged

@@ -88,6 +88,7 @@ def test_tied_embeddings_stay_tied(tmp_path):
 @pytest.mark.parametrize("code", ["F32", "F16", "BF16"])
 @pytest.mark.parametrize("dtype", [None, "f32", "f16", "bf16"])
 def test_every_weight_is_the_sum_rounded(tmp_path, code, dtype):
+    """Bit by bit: the sum is taken in float64, whose last digits, all that a kernel decides, rounding takes away."""
     import torch
     from safetensors.torch import load_file as load_torch
 
@@ -174,6 +175,7 @@ def test_shards_are_no_larger_than_asked(tmp_path, base, adapter, size):
 
 
 def test_blocks_and_repetitions_change_no_byte(tmp_path, base, adapter, monkeypatch):
+    """As above: blocks of another size may add up in another order, and rounding hides it."""
     first = export_merged(adapter, tmp_path / "first", base=base).path
     second = export_merged(adapter, tmp_path / "second", base=base).path
     monkeypatch.setattr(merged_export, "BLOCK", 16)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from lorameta.base_model.shape import outline

@@ -12,6 +12,7 @@ FAST = {"steps": 20, "learning_rate": 2e-2, "batch_size": 8, "rank": 4, "precisi
 
 
 def same(first: Adapter, second: Adapter) -> bool:
+    """Whether two adapters are equal bit by bit, as those of one run that is made twice in one process are."""
     return first.modules.keys() == second.modules.keys() and all(
         np.array_equal(pair.delta(), second.modules[name].delta()) for name, pair in first.modules.items()
     )
