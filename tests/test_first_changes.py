@@ -34,9 +34,9 @@ from lorameta.encoder.counts import TokenCounts
 
 
 def hellinger(target: np.ndarray, bank: TokenCounts | np.ndarray) -> np.ndarray:
-    """Compute √(1 − Σ √(p q))."""
+    """Compute √(½ Σ (√p − √q)²), which is √(1 − Σ √(p q)) and exactly 0 between equals."""
     q = np.sqrt(densities(as_counts(bank, target).toarray(), 0.0).reshape(-1, len(target)))
-    return np.sqrt(np.maximum(1 - q @ np.sqrt(densities(target, 0.0)), 0.0))
+    return np.sqrt(np.square(q - np.sqrt(densities(target, 0.0))).sum(axis=1) / 2)
 
 
 HELLINGER = Distance(

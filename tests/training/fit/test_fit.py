@@ -166,7 +166,10 @@ def test_copies_of_a_row_are_held_out_together(base: Base, rows: list[Example]) 
 
     states = noise(0, 60)
     examples = [Example(f"row {index % 20}", ("yes",)) for index in range(60)]
-    for fit, held in folds_of(states, examples, 0.25, 0):
+    folds = folds_of(states, examples, 0.25, 0)
+    assert folds
+    for fit, held in folds:
+        assert len(held.rows)
         assert not {row % 20 for row in fit.rows} & {row % 20 for row in held.rows}
 
 
