@@ -22,8 +22,8 @@ Distance = Annotated[
     str | None,
     opt(
         "NAME",
-        f"How datasets are compared: {', '.join(NAMES['tokens'])} (on tokens), {', '.join(NAMES['sentence'])} (on sentence "
-        "embeddings).",
+        f"How datasets are compared: {', '.join(NAMES['tokens'])} (on tokens), "
+        f"{', '.join(NAMES['sentence'])} (on sentence embeddings).",
     ),
 ]
 DISTANCES_ALONE = [name for name, operator in OPERATORS.items() if "rows" not in operator.needs]
