@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.bank.faults import needs_fork
-from tests.hub.server import TOKEN
 from tests.hub.test_hub_walk import content
+from tests.hub.transport import TOKEN
 
 pytestmark = [needs_fork, pytest.mark.slow]
 
