@@ -16,17 +16,17 @@ class CheckReport:
         What makes the bank, or a part of it, unusable.
     warnings : list of str
         What is odd and may be meant.
-    notes : list of str
-        What is good to know.
     adapters, bytes : int
         How much was read.
+    notes : list of str
+        What is good to know.
     """
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     adapters: int = 0
     bytes: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -35,4 +35,11 @@ class CheckReport:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"ok": self.ok, **vars(self)}
+        return {
+            "ok": self.ok,
+            "problems": self.problems,
+            "warnings": self.warnings,
+            "notes": self.notes,
+            "adapters": self.adapters,
+            "bytes": self.bytes,
+        }
