@@ -109,11 +109,14 @@ class Llama:
     def __init__(self, model: Path, lora: Path | None, *, exact: bool) -> None:
         import llama_cpp
 
+        from lorameta.examples.llama import plain_weights
+
         options = {"type_k": 0, "type_v": 0, "flash_attn": False} if exact else {}
-        self.model = llama_cpp.Llama(
-            str(model), lora_path=lora and str(lora), n_ctx=CONTEXT, n_threads=1, n_threads_batch=1, verbose=False,
-            **options,
-        )  # fmt: skip
+        with plain_weights():
+            self.model = llama_cpp.Llama(
+                str(model), lora_path=lora and str(lora), n_ctx=CONTEXT, n_threads=1, n_threads_batch=1, verbose=False,
+                **options,
+            )  # fmt: skip
 
     def __call__(self, ids: list[int], held: int) -> np.ndarray:
         self.model.n_tokens = held

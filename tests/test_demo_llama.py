@@ -34,9 +34,11 @@ def adapter(tiny_bank, tmp_path, monkeypatch):
 def library(monkeypatch, answers):
     """A `llama_cpp` that gives these answers; the list is what it was called with."""
     calls = []
+    functions = types.SimpleNamespace(llama_model_default_params=lambda: types.SimpleNamespace(use_extra_bufts=True))
 
     class Llama:
         def __init__(self, model, *, lora_path, **options):
+            assert not functions.llama_model_default_params().use_extra_bufts  # weights are not repacked
             calls.append((model, lora_path))
 
         def create_completion(self, prompt, *, temperature, **options):
@@ -47,6 +49,7 @@ def library(monkeypatch, answers):
             calls.append("closed")
 
     monkeypatch.setitem(sys.modules, "llama_cpp", types.SimpleNamespace(Llama=Llama))
+    monkeypatch.setitem(sys.modules, "llama_cpp.llama_cpp", functions)
     return calls
 
 

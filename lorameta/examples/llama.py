@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,9 @@ def main() -> None:
         right = sum(answer in row.outputs for answer, row in zip(found, rows, strict=True))
         print(f"exact match {right / len(rows):.3f}  {name}")
     with_lora = "" if lora is None else f" --lora {demo._relative(lora)}"
-    print(f"\nThe same with llama.cpp's own programs:\n\n    llama-server -m {demo._relative(model)}{with_lora}")
+    print(
+        f"\nThe same with llama.cpp's own programs:\n\n    llama-server -m {demo._relative(model)}{with_lora} --no-repack"
+    )
 
 
 def completions(model: Path, lora: Path | None, prompts: list[str], progress: Any) -> list[str]:
@@ -88,14 +92,15 @@ def completions(model: Path, lora: Path | None, prompts: list[str], progress: An
             "compiler (Debian, Ubuntu: apt-get install g++): pip install llama-cpp-python"
         ) from error
     found, threads = [], max(1, (os.cpu_count() or 2) // 2)  # its threads wait for each other in a busy loop
-    runtime = library.Llama(
-        str(model),
-        lora_path=lora and str(lora),
-        n_ctx=CONTEXT,
-        n_threads=threads,
-        n_threads_batch=threads,
-        verbose=False,
-    )
+    with plain_weights():
+        runtime = library.Llama(
+            str(model),
+            lora_path=lora and str(lora),
+            n_ctx=CONTEXT,
+            n_threads=threads,
+            n_threads_batch=threads,
+            verbose=False,
+        )
     try:
         for prompt in prompts:
             said = runtime.create_completion(
@@ -106,6 +111,28 @@ def completions(model: Path, lora: Path | None, prompts: list[str], progress: An
     finally:
         runtime.close()
     return found
+
+
+@contextmanager
+def plain_weights() -> Iterator[None]:
+    """Models opened inside keep their weights as they are in the file, as with llama.cpp's ``--no-repack``.
+
+    On processors with AMX, llama.cpp otherwise repacks quantized weights, and ends with a segmentation fault at the first
+    token if there is an adapter (seen in llama-cpp-python 0.3.36).
+    """
+    library: Any = import_module("llama_cpp.llama_cpp")
+    default = library.llama_model_default_params
+
+    def plain() -> Any:
+        found = default()
+        found.use_extra_bufts = False
+        return found
+
+    library.llama_model_default_params = plain
+    try:
+        yield
+    finally:
+        library.llama_model_default_params = default
 
 
 if __name__ == "__main__":

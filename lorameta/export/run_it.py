@@ -11,6 +11,10 @@ from lorameta.base_model.locate import gguf_file
 from lorameta.export.ollama import whole_template
 from lorameta.export.result import Exported
 
+#: Seen in llama-cpp-python 0.3.36.
+AMX = """
+On a processor with AMX, add --no-repack to llama-server: with an adapter, llama.cpp crashes on repacked weights."""
+
 
 def llama_cpp(done: Exported, report: Mapping[str, Any], *, folder: Path | None = None) -> str:
     """Return lines that say how llama.cpp runs a GGUF adapter.
@@ -40,4 +44,4 @@ def llama_cpp(done: Exported, report: Mapping[str, Any], *, folder: Path | None 
 which takes whole prompts at http://127.0.0.1:8080/v1/completions; or in Python (pip install llama-cpp-python):
     from llama_cpp import Llama
     model = Llama({base!r}{lora[1]})
-    print(model({prompt!r}, max_tokens=64, temperature=0{stop})["choices"][0]["text"])"""
+    print(model({prompt!r}, max_tokens=64, temperature=0{stop})["choices"][0]["text"]){"" if alone else AMX}"""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lorameta.examples.llama import plain_weights
 from lorameta.export import export
 from tests.export.gguf_base import write_gguf_base
 from tests.export.models import linear_shapes, save_adapter, save_base, tiny_model
@@ -27,10 +28,11 @@ TOKENS = 24
 def llama(base: Path, adapter: Path | None, **options: Any) -> Iterator[Any]:
     """llama.cpp, with keys and values in float32 unless told otherwise."""
     exact = dict(type_k=0, type_v=0, flash_attn=False)
-    model = llama_cpp.Llama(
-        str(base), lora_path=str(adapter) if adapter else None, n_ctx=512, n_threads=2, logits_all=True, verbose=False,
-        **(options or exact),
-    )  # fmt: skip
+    with plain_weights():
+        model = llama_cpp.Llama(
+            str(base), lora_path=str(adapter) if adapter else None, n_ctx=512, n_threads=2, logits_all=True,
+            verbose=False, **(options or exact),
+        )  # fmt: skip
     try:
         yield model
     finally:
