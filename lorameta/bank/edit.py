@@ -110,6 +110,13 @@ def write(root: Path, change: Callable[[Manifest | None], Manifest | Change]) ->
     raise LorametaError(f"other processes changed {root} {_TRIES} times meanwhile; try again when they are done")
 
 
+def tidy(root: Path) -> None:
+    """Delete what killed writers left, where there is nothing else to do; what cannot be deleted stays."""
+    with contextlib.suppress(OSError, LorametaError), locked(root) as alone:
+        if (before := _read(root)) is not None:
+            delete_expired(root, parse_manifest(root, before), alone=alone)
+
+
 def replace_bank(root: Path, before: Manifest | None, change: Change) -> None:
     """Write a bank in the place of `before`, or where there was none; UsageError if there is another one by now."""
 

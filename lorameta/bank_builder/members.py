@@ -93,7 +93,11 @@ def add(
     name = id or directory.name
     if problems := unsafe_ids([name]):
         raise UsageError(f"{problems[0]}; give another one with --id")
-    _refuse_taken(bank.manifest, name, replacing)
+    try:
+        _refuse_taken(bank.manifest, name, replacing)
+    except UsageError:
+        edit.tidy(bank.path)  # the run that added it may have been killed after its last step
+        raise
     scan = _accept(bank, directory, name)
     if summary is not None:
         mine = _pick(summary, name)

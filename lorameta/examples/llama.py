@@ -71,9 +71,8 @@ def main() -> None:
         right = sum(answer in row.outputs for answer, row in zip(found, rows, strict=True))
         print(f"exact match {right / len(rows):.3f}  {name}")
     with_lora = "" if lora is None else f" --lora {demo._relative(lora)}"
-    print(
-        f"\nThe same with llama.cpp's own programs:\n\n    llama-server -m {demo._relative(model)}{with_lora} --no-repack"
-    )
+    command = f"llama-server -m {demo._relative(model)}{with_lora} --no-repack"
+    print(f"\nThe same with llama.cpp's own programs:\n\n    {command}")
 
 
 def completions(model: Path, lora: Path | None, prompts: list[str], progress: Any) -> list[str]:
@@ -117,8 +116,8 @@ def completions(model: Path, lora: Path | None, prompts: list[str], progress: An
 def plain_weights() -> Iterator[None]:
     """Models opened inside keep their weights as they are in the file, as with llama.cpp's ``--no-repack``.
 
-    On processors with AMX, llama.cpp otherwise repacks quantized weights, and ends with a segmentation fault at the first
-    token if there is an adapter (seen in llama-cpp-python 0.3.36).
+    On processors with AMX, llama.cpp otherwise repacks quantized weights, and ends with a segmentation fault at the
+    first token if there is an adapter (seen in llama-cpp-python 0.3.36).
     """
     library: Any = import_module("llama_cpp.llama_cpp")
     default = library.llama_model_default_params

@@ -12,8 +12,7 @@ from lorameta.export.ollama import whole_template
 from lorameta.export.result import Exported
 
 #: Seen in llama-cpp-python 0.3.36.
-AMX = """
-On a processor with AMX, add --no-repack to llama-server: with an adapter, llama.cpp crashes on repacked weights."""
+AMX = " (with AMX add --no-repack, or llama.cpp crashes)"
 
 
 def llama_cpp(done: Exported, report: Mapping[str, Any], *, folder: Path | None = None) -> str:
@@ -41,7 +40,8 @@ def llama_cpp(done: Exported, report: Mapping[str, Any], *, folder: Path | None 
     lora = ("", "") if alone else (f" --lora {shlex.quote(adapter)}", f", lora_path={adapter!r}")
     return f"""Run it with llama.cpp{"" if alone else ", beside the GGUF of the base"}:
     llama-server -m {shlex.quote(base)}{lora[0]}
-which takes whole prompts at http://127.0.0.1:8080/v1/completions; or in Python (pip install llama-cpp-python):
+which takes whole prompts at http://127.0.0.1:8080/v1/completions{"" if alone else AMX};
+or in Python (pip install llama-cpp-python):
     from llama_cpp import Llama
     model = Llama({base!r}{lora[1]})
-    print(model({prompt!r}, max_tokens=64, temperature=0{stop})["choices"][0]["text"]){"" if alone else AMX}"""
+    print(model({prompt!r}, max_tokens=64, temperature=0{stop})["choices"][0]["text"])"""
