@@ -15,6 +15,7 @@ from lorameta.distance import DISTANCES
 from lorameta.evaluate import Scorer
 from lorameta.generate import generate_adapter
 from lorameta.operator import OPERATORS
+from lorameta.training import finetune
 
 EXAMPLES = ROOT / "lorameta" / "examples"
 
@@ -33,6 +34,7 @@ def main() -> None:
         "generated": made(),
         **{f"normalized {name}": made(operator="normalized", distance=name) for name in DISTANCES},
         **{name: made(operator=name) for name in ("sparse", *by_rows)},
+        "fine-tuned": finetune(train, bank.base_model),
     }
     scorer = Scorer(bank.base_model, revision=bank.base_revision)
     examples = load_examples(test)
