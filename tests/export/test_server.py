@@ -19,6 +19,13 @@ from lorameta import AdapterBank, examples, load_examples
 from lorameta.base_model.locate import gguf_file, local_base
 from lorameta.export import export
 
+#: `python -m llama_cpp.server`, on processors with AMX too.
+SERVER = """
+import runpy
+from lorameta.examples.llama import plain_weights
+with plain_weights():
+    runpy.run_module("llama_cpp.server", run_name="__main__", alter_sys=True)
+"""
 for _name in ("llama_cpp", "sse_starlette", "starlette_context", "pydantic_settings"):
     pytest.importorskip(_name, reason="needs llama.cpp's server: pip install 'llama-cpp-python[server]'")
 pytestmark = pytest.mark.slow
@@ -45,7 +52,7 @@ def server(adapter: Path) -> Iterator[Ask]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [sys.executable, "-m", "llama_cpp.server", "--model", base, "--lora_path", lora, "--port", port]
+    words = [sys.executable, "-c", SERVER, "--model", base, "--lora_path", lora, "--port", port]
     words += ["--n_threads", 1, "--n_threads_batch", 1]  # more would wait for each other on a busy machine
     log = adapter.parent / "server.log"
     with log.open("w") as told:
