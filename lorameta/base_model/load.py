@@ -102,8 +102,8 @@ def _contiguous(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 def pass_dtype() -> str | None:
     """Precision in which adapters are tried on labelled rows: bfloat16 on processors with AMX, None elsewhere.
 
-    There a pass takes a quarter of the time, and what is decided by comparing losses stays the same except for ties.
-    None is what :func:`load_base` takes by itself; it is what scores, training and answers are computed in.
+    There a pass is much faster; losses are rounded, so that close candidates may change places. None is what
+    :func:`load_base` takes by itself; it is what scores and answers are computed in.
     """
     import torch
 
