@@ -55,6 +55,7 @@ class AdapterBank:
         self.records: dict[str, AdapterRecord] = {name: by_id[name] for name in self.ids}
         self._whole = _whole
         self._reader: AdapterReader = AdapterReader(path, manifest) if _whole is None else _whole._reader
+        self._kept: dict[str, Adapter] | None = None  # what was read, in a view that keeps it
 
     @classmethod
     def open(cls, path_or_name: str | PathLike[str] = DEFAULT) -> AdapterBank:
@@ -174,10 +175,22 @@ class AdapterBank:
             The adapter is damaged; everything that is wrong.
         """
         require_known(self.name, [id], self.records)
+        if self._kept is not None and id in self._kept:
+            return self._kept[id]
         adapter, problems = self.inspect(id)
         if problems or adapter is None:
             raise BankError(violations(problems, f"the adapter {id!r} of the bank {self.name} cannot be used:"))
+        if self._kept is not None:
+            self._kept[id] = adapter
         return adapter
+
+    def keeping(self) -> AdapterBank:
+        """Return a view of the same adapters that reads and verifies each once and keeps it in memory as long as the
+        view lives; where all of them are more than `VERIFY_BYTES`, it keeps none."""
+        view = self.select(self.ids)
+        if sum(record.bytes for record in view.records.values()) <= VERIFY_BYTES:
+            view._kept = {}
+        return view
 
     @property
     def away(self) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def mix_rows(
     name = FALLBACK if operator == "auto" else operator
     choice = choose(name, temperature=temperature, top_k=top_k, options=operator_options)
     auto = Auto(budget, readout=fit, seed=seed)
-    bank = open_bank(bank)
+    bank = open_bank(bank).keeping()  # several stages read the same adapters
     rows, read = read_examples(dataset, require_output=False, **columns)
     examples = bank.prompts(rows)
     choice.operator.require(bank, distance, choice.options)  # what is missing shows before the work

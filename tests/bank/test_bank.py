@@ -130,6 +130,20 @@ def test_an_adapter_that_changed_is_not_used(root):
     assert len(AdapterBank.open(root)["gamma"].modules) == 3
 
 
+def test_a_view_that_keeps_reads_each_adapter_once(root, monkeypatch):
+    bank = AdapterBank.open(root)
+    kept, first = bank.keeping(), bank.ids[0]
+    found = kept[first]
+    weights = root / bank.records[first].path / "adapter_model.safetensors"
+    weights.write_bytes(b"damaged since")
+    assert kept[first] is found
+    with pytest.raises(BankError, match=first):
+        bank[first]
+    monkeypatch.setattr("lorameta.bank.bank.VERIFY_BYTES", 0)
+    with pytest.raises(BankError, match=first):  # too large to keep: read again
+        AdapterBank.open(root).keeping()[first]
+
+
 def test_summaries_of_another_bank_are_refused(root):
     path = summaries_file(root)
     other = summaries_of(["alpha", "beta", "delta", "epsilon"])
