@@ -30,10 +30,10 @@ def fit(
         opt(
             "PLACE",
             "block: the last down_proj, which llama.cpp takes as well. head: a LoRA on lm_head. both, or auto: the "
-            "block, unless rows that are held out say that another is better.",
+            "block, unless rows that are held out say that the head is better.",
         ),
     ] = "auto",
-    rank: Annotated[int | None, opt("R", "Rank of the update; by default 4 to 32, by held-out rows.", min=1)] = None,
+    rank: Annotated[int | None, opt("R", "Rank of the update; 32 by default.", min=1)] = None,
     held_out: Annotated[float, opt("SHARE", "Share of the rows that decide; above 0, at most 0.5.")] = 0.25,
     budget: Annotated[
         float | None, opt("SECONDS", "About how long it may take; rows that do not fit in are left out.")

@@ -21,7 +21,7 @@ BUDGET = 60.0
 SPEED = 1.16e11
 #: Characters of a token; seconds to import the libraries and open the bank, to load a base per parameter, and to solve
 #: a readout.
-CHARACTERS, STARTING, LOADING, SOLVING = 3.5, 5.0, 3e-8, 6.0
+CHARACTERS, STARTING, LOADING, SOLVING = 3.5, 5.0, 3e-8, 10.0
 #: Fewer labelled rows than this cannot be both looked at and held out.
 LEAST = 8
 #: Candidates and rows of `stack`, the best first; rows of the backward pass.

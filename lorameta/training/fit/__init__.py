@@ -21,7 +21,7 @@ from lorameta.base_model.templates import ChatTemplate, about_rows, rendered
 from lorameta.data import Example
 from lorameta.errors import DataError, UsageError
 from lorameta.training.fit.block import BlockFit
-from lorameta.training.fit.choose import RANKS, Candidate, Factors, ReadoutFit, candidates, folds_of, joined, preferred
+from lorameta.training.fit.choose import RANK, Candidate, Factors, ReadoutFit, candidates, folds_of, joined, preferred
 from lorameta.training.fit.head import HeadFit
 from lorameta.training.fit.solver import predict
 from lorameta.training.fit.states import AnswerStates, Passed, Readout, collect, find_readout
@@ -59,13 +59,12 @@ def fit_readout(
         The base model, in memory (anything with ``model`` and ``tokenizer``) or where it is to be loaded from.
     where : {"auto", "block", "head", "both"}
         ``block`` updates the last ``down_proj``, ``head`` the language-model head (a LoRA on ``lm_head``). ``auto``
-        fits all three and takes the last block unless another one's held-out loss is smaller by more than 5 %.
+        fits each and takes the last block unless the head's held-out loss is smaller by more than 5 %.
     rank : int, optional
-        Of the update; by default the smallest of 4, 8, 16 and 32 at which the held-out loss is within 2 % of the
-        largest one's.
+        Of the update; 32 by default, or what the layers have.
     held_out : float
-        Share of the rows by which all of this is decided. Up to 64 rows, each is held out once. The update that is
-        returned is then fitted to all rows with what was decided.
+        Share of the rows by which the penalty, the place and whether there is an update at all are decided. Up to
+        1,200 answer tokens, each row is held out once. The update that is returned is then fitted to all rows.
     budget : float, optional
         Seconds. Where the forecast after the first batch is longer, rows are left out, drawn by `seed`.
     max_length : int
@@ -153,8 +152,8 @@ def decide(
     folds = folds_of(states, examples, held_out, seed)
     if not folds:
         return {}, {"reason": "fewer than four different rows, of which none can be held out"}
-    ranks = _ranks(rank, readout, forms)
-    found = candidates(folds, make, forms, ranks, None if budget is None else begin + CHOICES * budget)
+    deadline = None if budget is None else begin + CHOICES * budget
+    found = candidates(folds, make, forms, _rank(rank, readout, forms), rank is not None, deadline)
     before = joined([predict(held) for _, held in folds])
     name = preferred(found)
     best: Candidate = found[name]
@@ -168,7 +167,7 @@ def decide(
         "rank": {part.where: part.rank for part in best.parts},
         "penalty": {part.where: part.penalty for part in best.parts},
     }
-    if best.scores.mean_loss() >= before.mean_loss():
+    if not best.scores.mean_loss() < before.mean_loss():
         return {}, report | {"reason": "the loss on held-out rows did not fall"}
     if best.scores.exact_match() < before.exact_match():
         return {}, report | {"reason": "fewer held-out rows were answered right"}
@@ -197,7 +196,7 @@ def _check(where: str, rank: int | None, held_out: float, budget: float | None) 
 
 def _forms(where: str, readout: Readout) -> tuple[str, ...]:
     if where == "auto":
-        return ("block", "both", "head") if readout.down is not None else ("head",)
+        return ("block", "head") if readout.down is not None else ("head",)
     if where != "head" and readout.down is None:
         raise UsageError(
             "the last block of this model has no down_proj that writes to the residual stream, so that only its head "
@@ -206,14 +205,12 @@ def _forms(where: str, readout: Readout) -> tuple[str, ...]:
     return (where,)
 
 
-def _ranks(rank: int | None, readout: Readout, forms: tuple[str, ...]) -> tuple[int, ...]:
-    """Return the ranks to choose among: none above what the smallest of the layers has."""
+def _rank(rank: int | None, readout: Readout, forms: tuple[str, ...]) -> int:
+    """Return the rank of the update: none above what the smallest of the layers has."""
     sizes = [*readout.head.weight.shape]
     if forms != ("head",):
         sizes += readout.down.weight.shape
-    if rank is not None:
-        return (min(rank, *sizes),)
-    return tuple(one for one in RANKS if one < min(sizes)) or (min(sizes),)
+    return min(rank or RANK, *sizes)
 
 
 def _added(known: LoraPair | None, pair: LoraPair) -> LoraPair:

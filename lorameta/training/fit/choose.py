@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,11 +15,13 @@ from lorameta.data.split import digest_of
 from lorameta.training.fit.solver import RowScores, predict
 from lorameta.training.fit.states import AnswerStates
 
-RANKS = (4, 8, 16, 32)
-#: Up to so many rows, each is held out once, in as many fits as there are parts; of more rows one part is enough.
-CROSS = 64
-#: A smaller rank is taken where the held-out loss grows by no more than this, as a share.
-TOLERANCE = 0.02
+#: Of the update, unless one is asked for: smaller ones, chosen by held-out rows, did worse on test rows.
+RANK = 32
+#: Each row is held out once, in as many fits as there are parts, up to so many answer positions; of more, one part is
+#: enough.
+CROSS = 1200
+#: A weaker penalty is tried as long as the last one lowered the held-out loss by this share.
+GAIN = 0.01
 #: The head, alone or on top, is taken only if the held-out loss falls by more than this share of the last block's:
 #: llama.cpp cannot apply an update of a head that is tied to the embedding.
 MARGIN = 0.05
@@ -61,7 +63,7 @@ class Part:
     penalty : float
     rank : int
     again : bool
-        Whether B is fitted again behind the cut.
+        Whether B is fitted again behind the cut; it changes nothing at the default rank.
     """
 
     where: str
@@ -98,7 +100,8 @@ class Candidate:
 def folds_of(
     states: AnswerStates, examples: Sequence[Example], share: float, seed: int
 ) -> list[tuple[AnswerStates, AnswerStates]]:
-    """Split rows into those fitted on and those held out, once or, of few rows, in turn; copies stay together.
+    """Split rows into those fitted on and those held out, once or, up to `CROSS` answer positions, in turn; copies stay
+    together.
 
     Parameters
     ----------
@@ -123,7 +126,7 @@ def folds_of(
         return []
     parts = min(len(order), max(2, round(1 / share)))
     found = []
-    for index in range(parts if len(order) <= CROSS else 1):
+    for index in range(parts if len(states.rows) <= CROSS else 1):
         held = [row for rows in order[index::parts] for row in rows]
         kept = [row for part in range(parts) if part != index for rows in order[part::parts] for row in rows]
         found.append((states.of_rows(_bounded(states, kept)), states.of_rows(np.array(held))))
@@ -140,7 +143,8 @@ def candidates(
     folds: list[tuple[AnswerStates, AnswerStates]],
     make: Callable[[str, AnswerStates], ReadoutFit],
     wanted: Sequence[str],
-    ranks: Sequence[int],
+    rank: int,
+    again: bool,
     deadline: float | None,
 ) -> dict[str, Candidate]:
     """Fit each of the wanted forms, ``block``, ``head`` and ``both``, and score it on the held-out rows.
@@ -151,8 +155,9 @@ def candidates(
     make : callable
         Name of the part and states to learn from → its fit.
     wanted : sequence of str
-    ranks : sequence of int
-        Ascending.
+    rank : int
+    again : bool
+        Fit B again behind the cut.
     deadline : float or None
         Of ``time.perf_counter``: what has not begun by then is left out, except the first.
     """
@@ -160,12 +165,10 @@ def candidates(
     for name in wanted:
         if found and deadline is not None and time.perf_counter() > deadline:
             break
-        if name == "both":
-            below = found.get("block") or _candidate("block", folds, make, ranks, deadline)
-            above = _candidate("head", below.folds, make, ranks, deadline)
-            found[name] = Candidate(below.parts + above.parts, above.scores, above.folds)
-        else:
-            found[name] = _candidate(name, folds, make, ranks, deadline)
+        found[name] = Candidate((), RowScores(*np.empty((3, 0))), folds)
+        for where in ("block", "head") if name == "both" else (name,):
+            added = _candidate(where, found[name].folds, make, rank, again, deadline)
+            found[name] = replace(added, parts=found[name].parts + added.parts)
     return found
 
 
@@ -173,39 +176,28 @@ def _candidate(
     where: str,
     folds: list[tuple[AnswerStates, AnswerStates]],
     make: Callable[[str, AnswerStates], ReadoutFit],
-    ranks: Sequence[int],
+    rank: int,
+    again: bool,
     deadline: float | None,
 ) -> Candidate:
     fits = [make(where, states) for states, _ in folds]
     found = [fit.start() for fit in fits]
-    penalty, least, best = fits[0].penalties[0], np.inf, found
-
-    def score(cuts: Sequence[Factors]) -> RowScores:
-        parts = [predict(f.applied(held, *c)) for f, c, (_, held) in zip(fits, cuts, folds, strict=True)]
-        return joined(parts)
-
-    for strength in fits[0].penalties:
-        found = [fit.solve(strength, start, deadline) for fit, start in zip(fits, found, strict=True)]
-        loss = score([f.cut(c, ranks[-1]) for f, c in zip(fits, found, strict=True)]).mean_loss()
-        if loss > least:
+    best: tuple[float, RowScores, list[Factors], list[AnswerStates]] | None = None
+    for penalty in fits[0].penalties:
+        found = [fit.solve(penalty, start, deadline) for fit, start in zip(fits, found, strict=True)]
+        cuts = [fit.cut(one, rank, penalty if again else None, deadline) for fit, one in zip(fits, found, strict=True)]
+        after = [fit.applied(held, *cut) for fit, cut, (_, held) in zip(fits, cuts, folds, strict=True)]
+        scores = joined([predict(held) for held in after])
+        least = np.inf if best is None else best[1].mean_loss()
+        if best is None or scores.mean_loss() < least:
+            best = penalty, scores, cuts, after
+        late = deadline is not None and time.perf_counter() > deadline
+        if late or scores.mean_loss() > (1 - GAIN) * least:
             break
-        better = loss < (1 - TOLERANCE / 2) * least
-        penalty, least, best = strength, loss, found
-        if not better or (deadline is not None and time.perf_counter() > deadline):
-            break
-    for rank in ranks:
-        cuts = [f.cut(c, rank) for f, c in zip(fits, best, strict=True)]
-        scores = score(cuts)
-        if scores.mean_loss() <= (1 + TOLERANCE) * least:
-            break
-    again = [f.cut(c, rank, penalty, deadline) for f, c in zip(fits, best, strict=True)]
-    fitted_again = score(again)
-    chosen = fitted_again.mean_loss() < scores.mean_loss()
-    cuts, scores = (again, fitted_again) if chosen else (cuts, scores)
-    after = [
-        (f.applied(states, *c), f.applied(held, *c)) for f, c, (states, held) in zip(fits, cuts, folds, strict=True)
-    ]
-    return Candidate((Part(where, penalty, rank, chosen),), scores, after)
+    assert best is not None  # there is a penalty
+    penalty, scores, cuts, after = best
+    seen = [fit.applied(states, *cut) for fit, cut, (states, _) in zip(fits, cuts, folds, strict=True)]
+    return Candidate((Part(where, penalty, rank, again),), scores, list(zip(seen, after, strict=True)))
 
 
 def joined(parts: Sequence[RowScores]) -> RowScores:
