@@ -26,8 +26,9 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+QUIET = "ignore::FutureWarning,ignore::Warning:tqdm.auto,ignore::UserWarning:peft.tuners.tuners_utils"
 #: The width of tables must not depend on the terminal, and warnings of libraries to their authors are no result.
-ENVIRONMENT = {"COLUMNS": "110", "PYTHONWARNINGS": "ignore::FutureWarning,ignore::Warning:tqdm.auto"}
+ENVIRONMENT = {"COLUMNS": "110", "PYTHONWARNINGS": QUIET}
 PALETTE = 96  # colours of a stored picture: a third of the bytes, and text stays legible
 
 
