@@ -64,7 +64,7 @@ def fit_readout(
         Of the update; 32 by default, or what the layers have.
     held_out : float
         Share of the rows by which the penalty, the place and whether there is an update at all are decided. Up to
-        1,200 answer tokens, each row is held out once. The update that is returned is then fitted to all rows.
+        400 answer tokens, each row is held out once. The update that is returned is then fitted to all rows.
     budget : float, optional
         Seconds. Where the forecast after the first batch is longer, rows are left out, drawn by `seed`.
     max_length : int

@@ -19,7 +19,7 @@ from lorameta.training.fit.states import AnswerStates
 RANK = 32
 #: Each row is held out once, in as many fits as there are parts, up to so many answer positions; of more, one part is
 #: enough.
-CROSS = 1200
+CROSS = 400
 #: A weaker penalty is tried as long as the last one lowered the held-out loss by this share.
 GAIN = 0.01
 #: The head, alone or on top, is taken only if the held-out loss falls by more than this share of the last block's:
