@@ -199,7 +199,7 @@ def to_the_end(case: Case, rows: int) -> Made:
 
 
 def same_seconds(case: Case, rows: int, other: str) -> Made:
-    """LoRA on the rows that another method looks at, for the CPU seconds that it takes, whatever else the machine does."""
+    """LoRA on the rows that another method looks at, for the CPU seconds that it takes, on a busy machine too."""
     from lorameta.training import finetune
 
     minutes = max(case.done[other]["cpu_seconds"], 1.0) / 60
