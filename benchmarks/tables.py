@@ -175,9 +175,11 @@ def _same(line: dict[str, Any] | None) -> str:
     return "" if line is None else f"{line['equal']}/{line['prompts']} ({line['largest_logit_difference']:.2g})"
 
 
-def refine_table(part: str) -> list[str]:
+def refine_table(part: str, name: str = "refine") -> list[str]:
     """The tables of a part of the refinement benchmark, with their headings; its captions are in refine.md."""
-    lines = [line for text in PARTS[part][2](load("refine")[part]) for line in text.splitlines()]
+    if not (RESULTS / f"{name}.json").is_file():
+        return ["Not measured."]
+    lines = [line for text in PARTS[part][2](load(name)[part]) for line in text.splitlines()]
     kept = [re.sub(r"\*\*(.+?)\*\*.*", r"**\1**", line) for line in lines if line.startswith(("|", "**"))]
     return [part for line in kept for part in (["", line, ""] if line.startswith("**") else [line])]
 
@@ -228,6 +230,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "helpdesk": helpdesk_table,
     "distances": distances_table,
     "refine-quality": lambda: refine_table("quality"),
+    "refine-smollm2": lambda: refine_table("few", "refine_smollm2"),
     "refine-few": lambda: refine_table("few"),
     "refine-settings": lambda: refine_table("settings"),
     "refine-speed": lambda: refine_table("speed"),

@@ -7,6 +7,7 @@ by one; the report is made of what is there.
     python -m benchmarks.refine --data DATA --part bases        # forecasts for bases of well-known shapes
     python -m benchmarks.refine --data DATA --part step7b       # slow: needs 16 GB of memory
     python -m benchmarks.refine --data DATA --part report
+    python -m benchmarks.refine --data DATA --bank smollm2 --part few report --few 128 --few-epochs 3 --tasks 4
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import argparse
 import os
 from pathlib import Path
 
+from benchmarks.refine.quality import RUNS, TINY
+
 PARTS = ("settings", "quality", "few", "speed", "bases", "step7b", "report")
 
 
@@ -22,6 +25,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", nargs="*", choices=PARTS, default=["settings", "quality", "few", "speed", "report"])
+    parser.add_argument("--bank", default=TINY, help="of the parts quality and few; results of each bank apart")
+    parser.add_argument("--precision", default="float32", help="of training in these parts")
+    parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=list(RUNS), help="in these parts")
     parser.add_argument("--tasks", type=int, default=12, help="of the bank, left out one at a time")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="tasks at once, with a thread each")
     parser.add_argument("--epochs", type=int, default=3, help="of the full fine-tune; 3 is what `finetune` does")
@@ -67,7 +73,7 @@ def main() -> None:
     if "report" in arguments.part:
         from benchmarks.refine.report import report
 
-        report()
+        report(arguments.bank)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The learning curves of every start, task by task: `results/refine.png`."""
+"""The learning curves of every start, task by task: `results/refine.png` and those of other banks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lorameta.figures.axes import COLOURS, pyplot
 ALL = ", all steps"
 
 
-def figure(quality: dict[str, Any]) -> None:
+def figure(quality: dict[str, Any], called: str) -> None:
     """Curves of each task, and how far the median of all is."""
     tasks = quality["tasks"]
     columns = 4
@@ -23,7 +23,7 @@ def figure(quality: dict[str, Any]) -> None:
     for ax, (name, task) in zip(grid.flat, tasks.items(), strict=False):
         short = [name for name in RUNS if RUNS[name].share < 1]
         colours = {FULL: COLOURS[6]} | dict(zip(short, COLOURS, strict=False))
-        for start in (FULL, *RUNS):
+        for start in (name for name in (FULL, *RUNS) if name in task["runs"]):
             curve = task["runs"][start]["curve"]
             ax.plot(
                 [max(point["cpu"], 0.1) for point in curve], [point["loss"] for point in curve],
@@ -41,4 +41,4 @@ def figure(quality: dict[str, Any]) -> None:
     fig.supylabel("loss on test rows, nats a token", fontsize=9)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=8, frameon=False)
-    fig.savefig(RESULTS / "refine.png", dpi=110)
+    fig.savefig(RESULTS / f"{called}.png", dpi=110)

@@ -25,11 +25,13 @@ from typing import Any
 from benchmarks.common import ROOT, stamp
 from benchmarks.rows import read_parts
 from lorameta.bank import AdapterBank
+from lorameta.base_model.locate import local_base
 from lorameta.data.split import Parts
 
-WORK = ROOT / ".work" / "refine"
+WORK = ROOT / ".work"
+TINY = "tiny"
 SHARE = 0.2
-#: Layers that one run adapts, of the six of the embedded base, and its share of the full run's steps, which take about
+#: Layers that one run adapts, of the six of the base of `tiny`, and its share of the full run's steps, which take about
 #: as long: in the first epoch the states of the frozen layers are still to be computed.
 TOP, TOP_SHARE = 3, 0.24
 
@@ -47,6 +49,7 @@ RUNS = {
     "from scratch": Start(None),
     "uniform average": Start({"operator": "uniform"}),
     "nearest adapter": Start({"operator": "nearest"}),
+    "by distances": Start({"operator": "normalized"}),
     "generated": Start({}),
     "generated, trial": Start({"operator": "trial"}),
     "generated, upper half": Start({}, TOP_SHARE, TOP),
@@ -57,7 +60,6 @@ RUNS = {
 FULL = "full fine-tune"
 #: Rows that the best state is chosen by, and how often they are measured at least: the points of a curve.
 HELD_OUT, POINTS = 32, 6
-TARGETS = ["down_proj", "o_proj", "q_proj", "up_proj", "v_proj"]  # of the bank's adapters
 
 
 def choose(bank: AdapterBank, count: int) -> list[str]:
@@ -75,19 +77,23 @@ def choose(bank: AdapterBank, count: int) -> list[str]:
 
 
 def quality(arguments: Any, part: str = "quality", **changed: Any) -> None:
-    bank = AdapterBank.open("embedded")
+    bank = AdapterBank.open(arguments.bank)
     options = {
         "data": str(arguments.data), "epochs": arguments.epochs, "rate": arguments.learning_rate,
-        "batch": arguments.batch_size, "rows": arguments.rows,
+        "batch": arguments.batch_size, "rows": arguments.rows, "bank": arguments.bank,
+        "precision": arguments.precision, "runs": arguments.runs,
     } | changed  # fmt: skip
     names = choose(bank, arguments.tasks)
     side_by_side(task, names, options, arguments.workers)
-    (place() / f"{part}.json").write_text(json.dumps({"tasks": names, "options": options} | stamp(vars(arguments))))
+    (place(arguments.bank) / f"{part}.json").write_text(
+        json.dumps({"tasks": names, "options": options} | stamp(vars(arguments)))
+    )
 
 
 def few(arguments: Any) -> None:
     """The same with few rows to learn from, and as many epochs as those can take."""
-    quality(arguments, "few", train_rows=arguments.few, epochs=arguments.few_epochs, batch=4)
+    batch = arguments.batch_size if arguments.few >= 128 else 4
+    quality(arguments, "few", train_rows=arguments.few, epochs=arguments.few_epochs, batch=batch)
 
 
 def side_by_side(work: Callable[[str, dict[str, Any]], None], names: list[str], options: Any, workers: int) -> None:
@@ -103,15 +109,22 @@ def side_by_side(work: Callable[[str, dict[str, Any]], None], names: list[str], 
             print(said, file=sys.stderr, flush=True)
 
 
-def place() -> Path:
-    WORK.mkdir(parents=True, exist_ok=True)
-    return WORK
+def name_of(bank: str) -> str:
+    """Of the results on a bank."""
+    return "refine" if bank == TINY else f"refine_{bank}"
+
+
+def place(bank: str = TINY) -> Path:
+    folder = WORK / name_of(bank)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def file_of(name: str, options: dict[str, Any], part: str = "quality") -> Path:
-    decisive = {k: v for k, v in options.items() if k != "data"}
-    key = hashlib.sha256(json.dumps([AdapterBank.open("embedded").content_hash, decisive]).encode()).hexdigest()[:8]
-    return place() / f"{part}-{name}-{key}.json"
+    decisive = {k: v for k, v in options.items() if k not in ("data", "runs")}
+    bank = options.get("bank", TINY)
+    key = hashlib.sha256(json.dumps([AdapterBank.open(bank).content_hash, decisive]).encode()).hexdigest()[:8]
+    return place(bank) / f"{part}-{name}-{key}.json"
 
 
 def task(name: str, options: dict[str, Any]) -> None:
@@ -120,7 +133,7 @@ def task(name: str, options: dict[str, Any]) -> None:
     found = json.loads(path.read_text()) if path.exists() else {"task": name, "runs": {}}
     runs = found["runs"]
     rows = options.get("train_rows")
-    wanted = [FULL, *(called for called, run in RUNS.items() if not (rows and run.top_layers))]
+    wanted = [FULL, *(name for name, run in RUNS.items() if name in options["runs"] and not (rows and run.top_layers))]
     if not (missing := [called for called in wanted if called not in runs]):
         return
     import torch
@@ -128,14 +141,14 @@ def task(name: str, options: dict[str, Any]) -> None:
     from benchmarks.refine.scoring import UpdateScorer
 
     torch.set_num_threads(1)
-    bank = AdapterBank.open("embedded")
+    bank = AdapterBank.open(options["bank"])
     parts = read_parts(Path(options["data"]), name)
     parts = replace(parts, train=parts.train[:rows])
-    scorer = UpdateScorer(bank.base_model)
+    scorer = UpdateScorer(local_base(bank.base_model))
     batches = scorer.prepare(parts.test[: options["rows"]])
     from lorameta.generate import generate_adapter
 
-    generate_adapter(parts.train, bank=bank.without(name), operator="trial")  # imports are nobody's cost
+    generate_adapter(parts.train[:8], bank=bank.without(name), operator="trial")  # imports are nobody's cost
     found |= {"family": bank.records[name].family, "base": scorer.score(batches)}
     if FULL in missing:
         runs[FULL] = one(bank, None, parts, options, scorer, batches)
@@ -168,9 +181,11 @@ def one(
     from lorameta.training import prepared
 
     steps = options.get("steps")
+    like = bank.records[bank.ids[0]]
     settings = {
-        "epochs": None if steps else options["epochs"], "steps": steps, "learning_rate": options["rate"], "rank": 8,
-        "alpha": 16, "targets": TARGETS, "precision": "float32", "threads": 1, "evaluations": 12,
+        "epochs": None if steps else options["epochs"], "steps": steps, "learning_rate": options["rate"],
+        "rank": like.rank, "alpha": like.alpha, "targets": list(like.targets),
+        "precision": options.get("precision", "float32"), "threads": 1, "evaluations": 12,
         "batch_size": options["batch"], "top_layers": options.get("top_layers"),
         "seed": options.get("seed", 0),
     }  # fmt: skip
@@ -186,7 +201,7 @@ def one(
         for key, value in best.items():
             if ".lora_A." in key:
                 module = key.removeprefix("base_model.model.").partition(".lora_")[0]
-                update[module] = 2.0 * best[key.replace(".lora_A.", ".lora_B.")] @ value
+                update[module] = like.alpha / like.rank * best[key.replace(".lora_A.", ".lora_B.")] @ value
         scores = scorer.score(batches, update, answers=False)
         cpu = before + came - clock["begun"] - clock["beside"]
         curve.append({"step": step, "cpu": round(cpu, 3), **{k: round(v, 5) for k, v in scores.items()}})

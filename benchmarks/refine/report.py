@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.common import write
 from benchmarks.refine.figure import figure
-from benchmarks.refine.quality import FULL, RUNS, SHARE, TOP_SHARE, file_of, place
+from benchmarks.refine.quality import FULL, RUNS, SHARE, TINY, TOP_SHARE, file_of, name_of, place
 from benchmarks.refine.settings import SETTINGS
 from benchmarks.refine.speed import BASES, VARIANTS, median
 
@@ -19,23 +19,25 @@ METRICS = ("loss", "exact_match")
 SCRATCH = "from scratch"
 
 
-def report() -> None:
+def report(bank: str = TINY) -> None:
     result: dict[str, Any] = {}
     lines = ["# Refinement", ""]
+    called = name_of(bank)
+    curves = "quality" if (place(bank) / "quality.json").is_file() else "few"
     for name, (heading, part, said) in PARTS.items():
-        path = place() / f"{name}.json"
+        path = place(bank) / f"{name}.json"
         if not path.is_file():
             continue
         found = json.loads(path.read_text())
         made = {key: found[key] for key in ("command", "commit", "machine")}
         result = made | result | {name: part(found) | {"made": made}}
         lines += [f"## {heading}", "", *said(result[name])]
-        if name == "quality":
-            lines += ["![curves](refine.png)", ""]
+        if name == curves:
+            lines += [f"![curves]({called}.png)", ""]
         lines += [f"Made by `{made['command']}` at commit {made['commit'][:10]} on {made['machine']}.", ""]
-    write("refine", result, "\n".join(lines))
-    if "quality" in result:
-        figure(result["quality"])
+    write(called, result, "\n".join(lines))
+    if curves in result:
+        figure(result[curves], called)
     print("\n".join(lines))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import stamp
-from benchmarks.refine.quality import choose, file_of, keep, one, place, side_by_side
+from benchmarks.refine.quality import TINY, choose, file_of, keep, one, place, side_by_side
 from benchmarks.rows import read_parts
 from lorameta.bank import AdapterBank
 
@@ -28,7 +28,7 @@ SETTINGS: dict[str, tuple[int, float | None, int | None]] = {
 
 def compare(arguments: Any) -> None:
     options = {"data": str(arguments.data), "epochs": arguments.epochs, "rows": arguments.rows}
-    names = choose(AdapterBank.open("embedded"), arguments.tasks + arguments.more_tasks)[arguments.tasks :]
+    names = choose(AdapterBank.open(TINY), arguments.tasks + arguments.more_tasks)[arguments.tasks :]
     found: dict[str, Any] = {"tasks": {name: [] for name in names}}
     for seed in range(arguments.seeds):
         seeded = options | ({"seed": seed} if seed else {})
@@ -49,7 +49,7 @@ def settings_of(name: str, options: dict[str, Any]) -> None:
     from benchmarks.refine.scoring import UpdateScorer
 
     torch.set_num_threads(1)
-    bank = AdapterBank.open("embedded")
+    bank = AdapterBank.open(TINY)
     parts = read_parts(Path(options["data"]), name)
     scorer = UpdateScorer(bank.base_model)
     batches = scorer.prepare(parts.test[: options["rows"]])
