@@ -16,19 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from benchmarks.common import ROOT, stamp, write
 from benchmarks.recipe.candidates import CANDIDATES, Candidate
 from benchmarks.recipe.measure import Task, linearity, measure, transfer
 from benchmarks.rows import read_parts
 from lorameta.adapter import Adapter
-from lorameta.base_model.load import load_base
+from lorameta.base_model.load import Base, load_base
 from lorameta.combiner.gram import gram
 from lorameta.data.split import Parts
 from lorameta.encoder import TokenEncoder
 from lorameta.evaluate import Scorer
-from lorameta.training import train_adapter
-from lorameta.training.principal import read_texts
+from lorameta.training import LoraTraining, train_adapter
+from lorameta.training.principal import principal_a, read_texts
 
 #: One task of each of twelve families.
 TASKS = (
@@ -85,8 +86,8 @@ def compare(
     for task in tasks:
         where = folder / task.id
         if not (where / "adapter_config.json").is_file():
-            if initial is None and candidate.settings.init_a == "principal":
-                initial = candidate.initial(base, read_texts(options.calibration))
+            if initial is None:
+                initial = candidate.initial(base, lambda: principal(base, options))
             trained = train_adapter(task.parts, base, candidate.settings, initial=initial)
             if trained.diverged:
                 raise SystemExit(f"{name}, {task.id}: {trained.diverged}")
@@ -120,6 +121,15 @@ def compare(
         "seconds_an_adapter": round(training / len(tasks), 1),
         "tasks": found,
     }
+
+
+def principal(base: Base, options: argparse.Namespace) -> dict[str, np.ndarray]:
+    """The principal directions of every layer's input, as many as the largest rank that a candidate needs."""
+    kept = options.work / "principal.safetensors"
+    if not kept.is_file():
+        rank = max(candidate.settings.rank for candidate in CANDIDATES.values())
+        save_file(principal_a(base, LoraTraining().targets, rank, read_texts(options.calibration)), kept)
+    return load_file(kept)
 
 
 def means(found: dict[str, Any], method: str) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from lorameta.adapter import Adapter
 from lorameta.base_model.load import Base
+from lorameta.base_model.shape import chosen_paths, linear_shapes
 from lorameta.training import LoraTraining
-from lorameta.training.principal import principal_a
 
 #: Common to all: 256 rows once.
 COMMON = {"epochs": 1, "batch_size": 8, "alpha": 16.0, "share_prefix": True}
@@ -28,10 +28,14 @@ class Candidate:
     def settings(self) -> LoraTraining:
         return LoraTraining(**(COMMON | self.changes))
 
-    def initial(self, base: Base, texts: list[str]) -> Mapping[str, np.ndarray] | None:
-        """A of each layer, where it is not drawn at random."""
+    def initial(self, base: Base, principal: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray] | None:
+        """A of each layer, where it is not drawn at random: the first of the principal directions of its input."""
         settings = self.settings
-        return principal_a(base, settings.targets, settings.rank, texts) if settings.init_a == "principal" else None
+        if settings.init_a != "principal":
+            return None
+        known = principal()
+        modules = chosen_paths(linear_shapes(base.model), settings.targets, base.name)
+        return {module: known[module][: settings.rank] for module in modules}
 
     def numbers(self, adapter: Adapter) -> int:
         """Numbers that a bank has to store of an adapter: B alone where A is common."""
@@ -42,6 +46,15 @@ def b_alone(rank: int, rate: float, init: str = "principal", **changes: Any) -> 
     return {"rank": rank, "learning_rate": rate, "freeze_a": True, "init_a": init} | changes
 
 
+#: The linear layers of the upper 15 of SmolLM2-135M's 30 blocks.
+UPPER_HALF = tuple(
+    f"{block}.{layer}"
+    for block in range(15, 30)
+    for layer in (
+        *(f"self_attn.{name}_proj" for name in "qkvo"), *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+    )
+)  # fmt: skip
+
 CANDIDATES = {
     "b-r4-principal": Candidate("B alone on a common A: half the numbers, exact sums", b_alone(4, 2e-3)),
     "b-r4-random": Candidate("whether the directions of A matter", b_alone(4, 2e-3, "random")),
@@ -51,5 +64,9 @@ CANDIDATES = {
     "ab-r4": Candidate("both factors, from one start", {"rank": 4, "learning_rate": 1e-3}),
     "b-r6-q-v-o-down": Candidate(
         "a third of the layers' numbers", b_alone(6, 3e-3, targets=("q_proj", "v_proj", "o_proj", "down_proj"))
+    ),
+    "b-r8-upper-half": Candidate(
+        "as many numbers in half of the blocks: passes could start from cached states",
+        b_alone(8, 2e-3, targets=UPPER_HALF),
     ),
 }

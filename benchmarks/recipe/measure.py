@@ -84,7 +84,8 @@ def answer_logits(scorer: Scorer, task: Task, adapter: Adapter, scale: float) ->
         model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-1][wanted],))
     ]
     for name, pair in adapter.modules.items() if scale else ():
-        A, B = torch.from_numpy(pair.A), torch.from_numpy(pair.B) * (pair.scaling * scale)
+        A = torch.from_numpy(pair.A).to(model.dtype)
+        B = (torch.from_numpy(pair.B) * (pair.scaling * scale)).to(model.dtype)
         hooks.append(
             model.get_submodule(name).register_forward_hook(
                 lambda _, inputs, output, A=A, B=B: output + (inputs[0] @ A.T) @ B.T
