@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from lorameta.base_model import ALL_LINEAR
@@ -69,11 +69,6 @@ class Outline:
     largest_pair: int
     dtype: str
     blocks: dict[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able; without the configuration."""
-        found = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "config"}
-        return found | {"targets": list(self.targets)}
 
 
 def outline(config: Any, name: str, revision: str | None, targets: tuple[str, ...], rank: int) -> Outline:

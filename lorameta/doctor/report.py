@@ -111,21 +111,8 @@ class Report:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {
-            "machine": self.machine.as_dict(),
-            "disk": self.disk.as_dict(),
-            "base": self.base.as_dict(),
-            "settings": self.settings,
-            "sizes": self.sizes,
-            "runtime": self.runtime,
-            "busy": self.busy,
-            "speed": None if self.speed is None else self.speed.as_dict(),
-            "probes": {name: probe.as_dict() for name, probe in self.probes.items()},
-            "heads": {name: head.as_dict() for name, head in self.heads.items()},
-            "capabilities": {name: asdict(capability) for name, capability in self.capabilities.items()},
-            "faster": self.faster,
-            "advice": list(self.advice),
-            "notes": list(self.notes),
-            "seconds": round(self.seconds, 2),
-        }
+        """JSON-able; of the base without its configuration."""
+        found = asdict(self)
+        del found["base"]["config"]
+        found["disk"]["slow"] = self.disk.slow
+        return found | {"seconds": round(self.seconds, 2)}

@@ -7,9 +7,8 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lorameta.files.links import user_path
 
@@ -49,10 +48,6 @@ class Disk:
     def slow(self) -> bool:
         """Whether reading was measured and found slow."""
         return self.read is not None and self.read < SLOW
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self) | {"slow": self.slow}
 
 
 def look(path: Path, *, measure: bool = True) -> Disk:

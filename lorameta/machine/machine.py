@@ -6,7 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,6 @@ class Machine:
     flags: tuple[str, ...]
     capability: str
     bfloat16: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self) | {"flags": list(self.flags)}
 
     @property
     def right_threads(self) -> int:

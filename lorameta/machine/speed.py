@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from lorameta.base_model.shape import Outline
 from lorameta.machine.timing import Line, measure, median_seconds
@@ -31,10 +30,6 @@ class Speed:
     memory: float
     multiply: dict[str, float]
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class HeadProbe:
@@ -55,10 +50,6 @@ class HeadProbe:
     share: float
     token: float
     loss: Line
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
 
 
 def speed(memory: int) -> Speed:
