@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -35,11 +35,4 @@ class CheckReport:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {
-            "ok": self.ok,
-            "problems": self.problems,
-            "warnings": self.warnings,
-            "notes": self.notes,
-            "adapters": self.adapters,
-            "bytes": self.bytes,
-        }
+        return {"ok": self.ok, **asdict(self)}
