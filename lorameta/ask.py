@@ -10,7 +10,7 @@ from typing import Any
 from lorameta.adapter import Adapter
 from lorameta.base_model.batch import encode_prompts, end_tokens, positions_of
 from lorameta.data import Example, PromptTemplate
-from lorameta.errors import MissingExtraError, UsageError
+from lorameta.errors import UsageError
 
 MAX_NEW_TOKENS = 128
 
@@ -163,10 +163,7 @@ class _Parts:
 
 def _streamer(tokenizer: Any, add: Callable[[str], None]) -> Any:
     """Return a streamer of transformers that passes on each part of the text once no later token can change it."""
-    try:
-        from transformers import TextStreamer
-    except ImportError as error:
-        raise MissingExtraError("transformers", "evaluate", "Answers") from error
+    from transformers import TextStreamer
 
     class Streamer(TextStreamer):  # type: ignore[misc]
         def on_finalized_text(self, text: str, stream_end: bool = False) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 #: Characters that a terminal obeys instead of showing: C0 and C1 controls, marks that reorder text, halves of surrogate
 #: pairs. Line feed and tab are text.
@@ -66,6 +68,18 @@ class MissingExtraError(LorametaError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f'{purpose} needs {package}. Install it with: pip install "lorameta[{extra}]"')
+
+
+@contextmanager
+def requires(package: str | None, extra: str, purpose: str) -> Iterator[None]:
+    """Raise MissingExtraError where an import inside the block fails.
+
+    Without a `package` the message names the module that could not be imported.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(package or error.name or extra, extra, purpose) from error
 
 
 class LorametaWarning(UserWarning):

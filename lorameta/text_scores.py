@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from lorameta.errors import MissingExtraError, UsageError
+from lorameta.errors import UsageError, requires
 
 #: Scripts without spaces between words, by their first and last character: each character counts as a word.
 _UNSPACED = (
@@ -32,10 +32,8 @@ def text_scores(predictions: Sequence[str], references: Sequence[Sequence[str]])
     """
     if len(predictions) != len(references):
         raise UsageError(f"{len(predictions)} predictions, but {len(references)} rows of references")
-    try:
+    with requires("rouge-score", "evaluate", "ROUGE-L"):
         from rouge_score.rouge_scorer import RougeScorer
-    except ImportError as error:
-        raise MissingExtraError("rouge-score", "evaluate", "ROUGE-L") from error
     scorer = RougeScorer(["rougeL"], tokenizer=Words())
     exact, rouge = [], []
     for prediction, options in zip(predictions, references, strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorameta.base_model.locate import local_base
-from lorameta.errors import BankError, LorametaError, MissingExtraError, UsageError, first_line
+from lorameta.errors import BankError, LorametaError, UsageError, first_line, requires
 from lorameta.files.links import user_path
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -23,12 +23,10 @@ def libraries(purpose: str = "Looking at a base model") -> Any:
     MissingExtraError
         transformers, torch or PEFT is not installed; `purpose` begins the message.
     """
-    try:
+    with requires(None, "evaluate", purpose):
         import peft  # noqa: F401
         import torch  # noqa: F401
         import transformers
-    except ImportError as error:
-        raise MissingExtraError(error.name or "transformers", "evaluate", purpose) from error
     transformers.utils.logging.disable_progress_bar()
     return transformers
 

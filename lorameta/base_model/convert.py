@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lorameta.errors import BankError, MissingExtraError
+from lorameta.errors import BankError, requires
 from lorameta.files.atomic import fresh_directory
 from lorameta.files.links import user_path
 from lorameta.files.tensors import layout, narrow
@@ -102,10 +102,8 @@ def convert_gguf(source: str | PathLike[str], directory: str | PathLike[str], *,
 
 def open_gguf(source: str | PathLike[str]) -> Any:
     """Return a reader of a GGUF file; BankError if it is none, MissingExtraError without the package."""
-    try:
+    with requires("gguf", "gguf", "Reading a GGUF file"):
         from gguf import GGUFReader
-    except ImportError as error:
-        raise MissingExtraError("gguf", "gguf", "Reading a GGUF file") from error
     try:
         return GGUFReader(source)
     except (OSError, ValueError, KeyError, IndexError) as error:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lorameta.errors import DataError, MissingExtraError
+from lorameta.errors import DataError, requires
 
 #: Rows that are read of a dataset at most, unless another number is asked for.
 MAX_ROWS = 10_000
@@ -59,11 +59,9 @@ class HubDataset:
                 f"there is no file {self.name}, and as a dataset of the Hub it cannot be read: this run is offline "
                 "(--offline, HF_HUB_OFFLINE)"
             )
-        try:
+        with requires(None, "hub", f"Reading {self.name} of the Hub"):
             import datasets
             from huggingface_hub import HfApi
-        except ImportError as error:
-            raise MissingExtraError(error.name or "datasets", "hub", f"Reading {self.name} of the Hub") from error
         datasets.disable_progress_bars()
         datasets.logging.set_verbosity_error()
         try:

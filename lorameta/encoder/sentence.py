@@ -13,7 +13,7 @@ from lorameta.base_model.batch import warn_of_cut
 from lorameta.encoder.summary import DatasetSummary
 from lorameta.encoder.texts import HasText, texts_of
 from lorameta.encoder.weights import MODEL, SHA256, sentence_model_folder
-from lorameta.errors import MissingExtraError, UsageError
+from lorameta.errors import UsageError, requires
 
 
 class SentenceEncoder:
@@ -111,11 +111,9 @@ class SentenceEncoder:
 
 
 def _load(folder: Path) -> Any:
-    try:
+    with requires("sentence-transformers", "sentence", "The sentence encoder"):
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
-    except ImportError as error:
-        raise MissingExtraError("sentence-transformers", "sentence", "The sentence encoder") from error
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

