@@ -35,14 +35,8 @@ def metadata_bytes(report: Mapping[str, Any]) -> bytes | None:
 
 def read_metadata(directory: Path) -> dict[str, Any]:
     """Return what the file says, as parts of an adapter's report; a missing or foreign file says nothing."""
-    path = directory / FILE
-    try:
-        if path.stat().st_size > LARGEST:
-            return {}
-        content = json_text.read(path)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = json_text.read_object(directory / FILE, LARGEST)
+    if content is None or content.get("format") != FORMAT:
         return {}
     template = PromptTemplate.from_dict(content.get("prompt"))
     found: dict[str, Any] = {} if template is None else {"prompt": template.as_dict()}

@@ -52,11 +52,7 @@ def fitted(bank: AdapterBank) -> list[Fitted]:
         found.append(Fitted(f"operators/{path.name}", f"{operator} ({distance})", valid, remedy))
     path = bank.path / "leave_one_out.json"
     if path.is_file():
-        try:
-            content = json_text.read(path)
-        except (OSError, ValueError):
-            content = {}
-        valid = isinstance(content, dict) and content.get("bank") == bank.content_hash
+        valid = (json_text.read_object(path) or {}).get("bank") == bank.content_hash
         found.append(Fitted(path.name, "leave-one-out record", valid, "measure it again, or delete it"))
     return found
 

@@ -129,11 +129,8 @@ def _copy(files: list[Path], target: Path, link: bool) -> None:
 def _name_of(base: Path, said: Iterable[str]) -> str | None:
     """Return what adapters call a base that is a directory: the name in its config, or the path most of them know it
     by."""
-    try:
-        content = json_text.read(base / "config.json")
-        known = str(content.get("_name_or_path") or "")
-    except (OSError, ValueError, AttributeError):
-        known = ""
+    config = json_text.read_object(base / "config.json") or {}
+    known = str(config.get("_name_or_path") or "")
     names = Counter(name for name in said if name and (name == known or _same(name, base)))
     return names.most_common(1)[0][0] if names else known or None
 

@@ -84,6 +84,15 @@ def read(path: Path) -> Any:
     return decode(read_bytes(path))
 
 
+def read_object(path: Path, limit: int = MAX_BYTES) -> dict[str, Any] | None:
+    """Return the object that a JSON file holds; None where there is no such file, or it holds something else."""
+    try:
+        found = decode(read_bytes(path, limit))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _refuse(constant: str) -> Any:
     raise JsonError(f"holds {constant}, which is no number of JSON")
 

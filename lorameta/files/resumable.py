@@ -36,11 +36,10 @@ class ResumableFolder:
 
     def stored(self, name: str, key: object) -> dict[str, Any] | None:
         """Return what was kept under this key, without the key; None if there is no such object."""
-        with contextlib.suppress(OSError, ValueError):
-            content = json_text.read(self.folder / name)
-            if isinstance(content, dict) and content.pop("key", None) == json.loads(json.dumps(key)):
-                return content
-        return None
+        content = json_text.read_object(self.folder / name)
+        if content is None or content.pop("key", None) != json.loads(json.dumps(key)):
+            return None
+        return content
 
     def store(self, name: str, key: object, content: dict[str, Any]) -> dict[str, Any]:
         """Keep an object; return it as it will be read.

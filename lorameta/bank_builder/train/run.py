@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +33,7 @@ from lorameta.bank_builder.train.worker import Job, Outcome, train_task
 from lorameta.bank_builder.train.write import token_encoder, weak, write
 from lorameta.data import ReadOptions
 from lorameta.errors import LorametaError, UsageError
+from lorameta.files import json_text
 from lorameta.files.links import user_path
 from lorameta.machine.ticking import ticking
 from lorameta.training import LoraTraining
@@ -254,7 +254,7 @@ def _train(
         shared = client is None
 
         def left() -> float | None:
-            running = {id: note for id in list(waiting) if (note := _note(Path(notes) / id)) is not None}
+            running = {id: note for id in list(waiting) if (note := json_text.read_object(Path(notes) / id))}
             found = pace(
                 finished, [note["pace"] * epochs * run.tokens(id) / run.work(id) for id, note in running.items()]
             )
@@ -296,10 +296,3 @@ def _train(
         finally:
             if shared and workers > 1:
                 close_workers()
-
-
-def _note(path: Path) -> dict[str, float] | None:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None

@@ -19,6 +19,7 @@ from lorameta.bank.lock import WORK, work_folder
 from lorameta.bank.manifest import MANIFEST
 from lorameta.bank.records import AdapterRecord, Manifest
 from lorameta.errors import UsageError
+from lorameta.files import json_text
 from lorameta.files.atomic import sha256, sha256_file, write_directory, write_file
 from lorameta.files.resumable import ResumableFolder
 
@@ -52,7 +53,7 @@ class TrainedAdapters(ResumableFolder):
             if foreign:
                 what = "a bank that was not trained there" if MANIFEST in foreign else ", ".join(foreign[:5])
                 raise UsageError(f"{self.root} holds {what}; name a new directory for the bank")
-        before = _json(self.folder / RUN)
+        before = json_text.read_object(self.folder / RUN)
         if before is not None and before != self.run and not force and any(self.folder.glob("facts/*.json")):
             changed = [f"{key} {old!r}, now {new!r}" for key, old, new in _differences(before, self.run)]
             raise UsageError(
@@ -114,14 +115,6 @@ def _holds(directory: Path, facts: Mapping[str, Any]) -> bool:
     with contextlib.suppress(OSError):
         return all(sha256_file(directory / name) == digest for name, digest in facts["sha256"].items())
     return False
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
