@@ -58,12 +58,37 @@ def spread(
     LorametaError
         The cluster is gone. What `function` raises ends the run, and is raised.
     """
+    import joblib
+
+    def parallel(indices: Sequence[int], begun: set[int]) -> Iterator[tuple[int, Any]]:
+        def feed() -> Iterator[Any]:
+            for index in indices:
+                begun.add(index)
+                yield joblib.delayed(_call)(function, index, tasks[index])
+
+        if client is not None:
+            engine = joblib.parallel_config(backend=_dask_backend(client))
+        elif workers > 1:
+            engine = joblib.parallel_config(backend="loky", n_jobs=workers, inner_max_num_threads=threads)
+        else:
+            engine = joblib.parallel_config(backend="sequential", n_jobs=1)
+        with warnings.catch_warnings(), engine:
+            # loky replaces a worker whose memory has grown, as it does when it loads the base, and says so
+            warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+            found = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")(feed())
+            try:
+                yield from found
+            except RuntimeError as error:
+                if client is not None and client.status != "running":
+                    raise LorametaError(f"the connection to the dask cluster was lost: {error}") from error
+                raise
+
     waiting, suspects = list(range(len(tasks))), list[int]()
     while waiting:
         begun: set[int] = set()
         done: set[int] = set()
         try:
-            for index, result in _parallel(function, tasks, waiting, begun, workers, threads, client):
+            for index, result in parallel(waiting, begun):
                 done.add(index)
                 yield index, result
             break
@@ -74,43 +99,9 @@ def spread(
                 raise LorametaError(f"the workers end before they begin: {error}") from error
     for index in suspects:
         try:
-            yield from _parallel(function, tasks, [index], set(), workers, threads, client)
+            yield from parallel([index], set())
         except _lost() as error:
             yield index, Lost(str(error).strip().split("\n")[0])
-
-
-def _parallel(
-    function: Callable[[Any], Any],
-    tasks: Sequence[Any],
-    indices: Sequence[int],
-    begun: set[int],
-    workers: int,
-    threads: int,
-    client: Any,
-) -> Iterator[tuple[int, Any]]:
-    import joblib
-
-    def feed() -> Iterator[Any]:
-        for index in indices:
-            begun.add(index)
-            yield joblib.delayed(_call)(function, index, tasks[index])
-
-    if client is not None:
-        engine = joblib.parallel_config(backend=_dask_backend(client))
-    elif workers > 1:
-        engine = joblib.parallel_config(backend="loky", n_jobs=workers, inner_max_num_threads=threads)
-    else:
-        engine = joblib.parallel_config(backend="sequential", n_jobs=1)
-    with warnings.catch_warnings(), engine:
-        # loky replaces a worker whose memory has grown, as it does when it loads the base, and says so
-        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-        found = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")(feed())
-        try:
-            yield from found
-        except RuntimeError as error:
-            if client is not None and client.status != "running":
-                raise LorametaError(f"the connection to the dask cluster was lost: {error}") from error
-            raise
 
 
 def _call(function: Callable[[Any], Any], index: int, task: Any) -> tuple[int, Any]:
