@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lorameta.adapter import peft_format
 from lorameta.adapter.base_names import same_base
@@ -15,6 +15,10 @@ from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
 from lorameta.errors import BankError, violations
 from lorameta.files import json_text, tensors
 from lorameta.files.links import is_directory, reason, resolved, same
+
+if TYPE_CHECKING:
+    from lorameta.adapter.peft_format import PeftAdapter
+    from lorameta.bank.scan import Scan
 
 MANIFEST = "bank.json"
 
@@ -87,27 +91,7 @@ def base_problem(root: Path, directory: Path, base: BaseRecord, settings: LoraSe
     return None
 
 
-class Found(Protocol):
-    """What :func:`facts_of` needs of an adapter that was read."""
-
-    @property
-    def modules(self) -> Mapping[str, Any]:
-        """By path in the base."""
-
-    @property
-    def sha256(self) -> str:
-        """Of the weights."""
-
-    @property
-    def config_sha256(self) -> str:
-        """Of the configuration."""
-
-    @property
-    def bytes(self) -> int:
-        """Size of the weights."""
-
-
-def facts_of(found: Found, settings: LoraSettings) -> dict[str, Any]:
+def facts_of(found: PeftAdapter | Scan, settings: LoraSettings) -> dict[str, Any]:
     """Return the fields of a record that its files decide."""
     return {
         "rank": settings.rank,
