@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,10 +54,6 @@ class Moved:
 
     def __add__(self, more: Moved) -> Moved:
         return Moved(*(getattr(self, one.name) + getattr(more, one.name) for one in fields(self)))
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
 def move_all(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lorameta.cli import common
-from lorameta.cli.bank.shared import show_notes
+from lorameta.cli.bank.shared import made_facts, show_notes
 from lorameta.cli.declare import arg, opt, switch
 from lorameta.cli.progress import counting
 from lorameta.cli.reading import with_file_reading
@@ -109,17 +109,7 @@ def build(
         counting=counting,
     )  # fmt: skip
     if as_json:
-        common.print_json(
-            {
-                "bank": str(built.path),
-                "adapters": built.adapters,
-                "left_out": list(built.left_out),
-                "copied": built.copied,
-                "encoded": built.encoded,
-                "notes": list(built.notes),
-                "total_seconds": common.elapsed(),
-            }
-        )
+        common.print_json(made_facts(built))
         return
     show_notes(built.left_out, built.notes)
     typer.echo(

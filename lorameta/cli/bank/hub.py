@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from lorameta.cli import common
-from lorameta.cli.bank.shared import show_notes
+from lorameta.cli.bank.shared import made_facts, show_notes
 from lorameta.cli.progress import counting
 from lorameta.errors import UsageError
 
@@ -36,18 +36,7 @@ def build_from_hub(out: Path | None, source: Mapping[str, Any], *, as_json: bool
         collection = collect.of_collection(client, value)
     made = build.build(out, collection, client=client, counting=counting, **options)
     if as_json:
-        common.print_json(
-            {
-                "bank": str(made.path),
-                "adapters": made.adapters,
-                "left_out": list(made.left_out),
-                "renamed": made.renamed,
-                "looked": made.looked,
-                "encoded": made.encoded,
-                "notes": list(made.notes),
-                "total_seconds": common.elapsed(),
-            }
-        )
+        common.print_json(made_facts(made))
     else:
         _print(made, kind, value)
     if not made.complete:

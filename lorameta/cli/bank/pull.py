@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lorameta.cli import common
+from lorameta.cli.bank.shared import made_facts
 from lorameta.cli.declare import arg, opt
 from lorameta.cli.progress import counting
 
@@ -29,16 +30,7 @@ def pull(
 
     pulled = get(hub_id, output, revision=revision, counting=counting)
     if as_json:
-        common.print_json(
-            {
-                "bank": str(pulled.path),
-                "repo": pulled.repo,
-                "revision": pulled.revision,
-                "adapters": pulled.adapters,
-                "bytes": pulled.bytes,
-                "total_seconds": common.elapsed(),
-            }
-        )
+        common.print_json(made_facts(pulled))
         return
     name = pulled.path if output is not None else pulled.repo
     typer.echo(

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lorameta.cli import common
 from lorameta.cli.declare import arg
 
 if TYPE_CHECKING:
     from lorameta.bank import AdapterBank, AdapterRecord
     from lorameta.bank.fitted import Fitted
+    from lorameta.bank.hub.pull import Pulled
+    from lorameta.bank_builder.hub.build import Indexed
+    from lorameta.bank_builder.local import Built
 
 WHO = ("base", "adapter")
 METRICS = ("base_exact_match", "adapter_exact_match", "base_rouge_l", "adapter_rouge_l")
@@ -32,6 +36,12 @@ def show_outdated(found: Iterable[Fitted]) -> None:
     """Say what is not used any more."""
     for one in found:
         typer.echo(f"note: {one.file} was made for other adapters and is not used any more; {one.remedy}")
+
+
+def made_facts(made: Built | Indexed | Pulled) -> dict[str, Any]:
+    """Return the fields of what a verb made, for JSON; its place is called `bank`."""
+    rest = {name: value for name, value in vars(made).items() if name != "path"}
+    return {"bank": str(made.path), **rest, "total_seconds": common.elapsed()}
 
 
 def show_notes(

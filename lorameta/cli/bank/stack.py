@@ -57,7 +57,7 @@ def stack(
             {
                 "bank": opened.name,
                 "undo": undo,
-                **moved.as_dict(),
+                **vars(moved),
                 "bit_identical": not (int8 or moved.changed or moved.rounded),
                 "total_seconds": common.elapsed(),
             }
