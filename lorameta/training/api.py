@@ -136,7 +136,6 @@ def prepared(
     checkpoint: str | os.PathLike[str] | None = None,
     fresh: bool = False,
     log: str | os.PathLike[str] | None = None,
-    progress: Callable[[str], object] | None = None,
     input_column: str | None = None,
     output_column: str | None = None,
     encoding: str = "utf-8",
@@ -174,7 +173,7 @@ def prepared(
     local = where if isinstance(where, Base) else local_base(where)
     with prepare(
         parts, local, wanted, start=start, revision=said_revision, said=said, checkpoint=checkpoint, fresh=fresh,
-        log=log, progress=progress,
+        log=log,
     ) as job:  # fmt: skip
         job.prompt = about_rows(template, parts.train, chat)
         yield job

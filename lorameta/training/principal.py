@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lorameta.base_model.batch import EncodedExample, collate
 from lorameta.base_model.load import Base
 from lorameta.base_model.shape import chosen_paths, linear_shapes
 from lorameta.errors import DataError
@@ -64,8 +65,7 @@ def sequences(
 
 
 def second_moments(
-    model: Any, modules: Sequence[str], rows: Sequence[Sequence[int]], *, pad: int = 0, batch: int = 16,
-    progress: Callable[[int, int], object] | None = None,
+    model: Any, modules: Sequence[str], rows: Sequence[Sequence[int]], *, pad: int = 0, batch: int = 16
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Uncentred second moments Σ x xᵀ / n of the inputs of linear layers.
 
@@ -81,8 +81,6 @@ def second_moments(
         Id that short sequences of a batch are filled up with; its places do not count.
     batch : int
         Sequences that go through the model together.
-    progress : callable, optional
-        Called with the number of sequences done and that of all.
 
     Returns
     -------
@@ -117,22 +115,17 @@ def second_moments(
         for name in modules:
             stack.enter_context(layers[name].register_forward_pre_hook(hook(name)))
         for start in range(0, len(order), batch):
-            part = [rows[i] for i in order[start : start + batch]]
-            longest = max(map(len, part))
-            ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in part])
-            mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in part])
+            part = [EncodedExample(list(rows[i]), 0) for i in order[start : start + batch]]
+            ids, attention, mask = collate(part, pad)  # each of its tokens counts, as an answer does
             seen.clear()
-            model.get_decoder()(input_ids=ids, attention_mask=mask.long(), use_cache=False)
+            model.get_decoder()(input_ids=ids, attention_mask=attention, use_cache=False)
             count += int(mask.sum())
-            if progress is not None:
-                progress(min(start + batch, len(order)), len(order))
     arrays = {name: (total / count).numpy() for name, total in sums.items()}
     return {name: arrays[leader[name]] for name in modules}
 
 
 def principal_a(
-    base: Base, targets: tuple[str, ...], rank: int, texts: Sequence[str], *, tokens: int = TOKENS,
-    progress: Callable[[int, int], object] | None = None,
+    base: Base, targets: tuple[str, ...], rank: int, texts: Sequence[str], *, tokens: int = TOKENS
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Return a of each target from the inputs that it gets over some texts.
 
@@ -149,8 +142,6 @@ def principal_a(
     texts : sequence of str
     tokens : int
         Of the texts, at most.
-    progress : callable, optional
-        Called with the number of sequences done and that of all.
 
     Returns
     -------
@@ -158,7 +149,7 @@ def principal_a(
     """
     rows = sequences(base.tokenizer, texts, tokens=tokens)
     modules = chosen_paths(linear_shapes(base.model), targets, base.name)
-    moments = second_moments(base.model, modules, rows, pad=base.tokenizer.pad_token_id, progress=progress)
+    moments = second_moments(base.model, modules, rows, pad=base.tokenizer.pad_token_id)
     made: dict[int, np.ndarray] = {}
     for moment in moments.values():
         if id(moment) not in made:
@@ -166,7 +157,7 @@ def principal_a(
     return {module: made[id(moment)] for module, moment in moments.items()}
 
 
-def principal_rows(moment: np.ndarray, rank: int, scale: str = "whitened") -> np.ndarray:
+def principal_rows(moment: np.ndarray, rank: int) -> np.ndarray:
     """Return the `rank` largest principal directions of a second moment as rows, scaled to equal variance.
 
     The variance is that of a row drawn as PEFT does, uniform within ±1/√d: tr(M) / 3d. Signs are such that the entry
@@ -180,8 +171,5 @@ def principal_rows(moment: np.ndarray, rank: int, scale: str = "whitened") -> np
     vectors = vectors * np.where(vectors[np.arange(rank), np.abs(vectors).argmax(axis=1)] < 0, -1.0, 1.0)[:, None]
     # PEFT's A has entries uniform in ±1/√d: E‖a‖² = 1/3, and the variance of a·x is tr(M)/(3 d)
     target = np.trace(moment) / (3 * size)
-    if scale == "whitened":
-        factor = np.sqrt(target / np.maximum(values, 1e-12))
-    else:  # equal: orthonormal rows, together with the mean square of the default
-        factor = np.full(rank, np.sqrt(target * rank / values.sum()))
+    factor = np.sqrt(target / np.maximum(values, 1e-12))
     return (vectors * factor[:, None]).astype(np.float32)
