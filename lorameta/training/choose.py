@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-from lorameta.adapter import Adapter
 from lorameta.base_model.batch import EncodedExample
 from lorameta.base_model.load import Base, cast, load_base, precision
 from lorameta.base_model.shape import Outline
@@ -23,7 +23,7 @@ from lorameta.training.settings import LoraTraining
 
 def load(
     base: str | os.PathLike[str] | Base, name: str, revision: str | None, settings: RefineSettings, shape: Outline,
-    hyper: LoraTraining, train: Sequence[EncodedExample], tokens: int, bfloat16: str, say: Callable[[str], object],
+    hyper: LoraTraining, train: Sequence[EncodedExample], tokens: int, bfloat16: str,
 ) -> tuple[Base, str, str]:  # fmt: skip
     """Return the base in memory, its precision, and why that one."""
     import psutil
@@ -33,11 +33,9 @@ def load(
     runtime = psutil.Process().memory_info().rss
     least = max(len(row.ids) for row in train)
     choice = memory_plan.choose(shape, settings, least, runtime, memory_plan.available(), bfloat16)
-    say("loading the base")
     loaded = load_base(name, revision, choice.precision)
     if not choice.compare:
         return loaded, choice.precision, choice.why
-    say("comparing precisions")
     usual = [train[i] for i in usual_micro_batch(train, hyper, tokens)]
     seconds = quicker(loaded, usual, hyper, tokens)
     other = "float32" if choice.precision == "bfloat16" else "bfloat16"
@@ -97,11 +95,9 @@ def fitting(
 
 def planned(
     settings: RefineSettings, hyper: LoraTraining, shape: Outline, train: Sequence[EncodedExample],
-    held_out: Sequence[EncodedExample], *, start: Adapter | None, shortened: int, longest: int, most_tokens: int,
-    pace: Pace, precision: str, why: str, checkpointing: bool, threads: int, memory: int, available: int, frozen: int,
-    kept_layers: int,
+    held_out: Sequence[EncodedExample], pace: Pace, frozen: int, **known: Any,
 ) -> TrainingPlan:  # fmt: skip
-    """Return the plan, with the steps and the time that follow from the pace."""
+    """Return the plan, with the steps and the time that follow from the pace; `known` are other fields of it."""
     tokens = sum(len(row.ids) for row in train)
     epoch = math.ceil(len(train) / hyper.batch_size)
     step_tokens = tokens / epoch
@@ -123,14 +119,10 @@ def planned(
     if settings.minutes is not None:
         seconds = min(seconds, 60 * settings.minutes)
     return TrainingPlan(
-        start="scratch" if start is None else "adapter",
         rows=len(train),
         held_out=count,
-        shortened=shortened,
         tokens=tokens,
-        longest=longest,
         batch_size=hyper.batch_size,
-        micro_batch_tokens=most_tokens,
         steps_an_epoch=epoch,
         steps=steps,
         expected_steps=expected,
@@ -142,14 +134,8 @@ def planned(
         targets=shape.targets,
         layers=shape.layers,
         top_layers=shape.layers - frozen,
-        kept_layers=kept_layers,
         parameters=shape.adapter_parameters,
-        precision=precision,
-        why=why,
-        checkpointing=checkpointing,
-        threads=threads,
-        memory=memory,
-        available=available,
         token_seconds=pace.token,
         seconds=seconds,
+        **known,
     )

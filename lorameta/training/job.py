@@ -148,7 +148,6 @@ def prepare(
     checkpoint: str | os.PathLike[str] | None = None,
     fresh: bool = False,
     log: str | os.PathLike[str] | None = None,
-    progress: Callable[[str], object] | None = None,
 ) -> Iterator[PreparedTraining]:
     """Load what a training needs, choose how it is done, and measure what it takes.
 
@@ -171,8 +170,6 @@ def prepare(
         Forget a run that is there.
     log : path, optional
         File of JSON lines.
-    progress : callable, optional
-        Called with what is done next.
 
     Yields
     ------
@@ -189,8 +186,6 @@ def prepare(
     import psutil
     import torch
 
-    say = progress or (lambda doing: None)
-    say("looking at the base")
     name = base.name if isinstance(base, Base) else os.fspath(base)
     revision = base.revision if isinstance(base, Base) else revision
     config = base.model.config if isinstance(base, Base) else find_config(name, revision)
@@ -238,7 +233,7 @@ def prepare(
             plan = known
         else:
             loaded, precision, why = choose.load(
-                base, name, revision, settings, shape, hyper, train, most_tokens, machine.bfloat16, say
+                base, name, revision, settings, shape, hyper, train, most_tokens, machine.bfloat16
             )
             plan = None
             begun = time.perf_counter()
@@ -251,7 +246,6 @@ def prepare(
         frozen = frozen_layers(model)
         prefix = Prefix(model, frozen) if frozen else None
         if plan is None:
-            say("measuring two steps")
             pad = loaded.tokenizer.pad_token_id
             model.train()
             shortest = min(train, key=lambda row: len(row.ids))
@@ -276,10 +270,10 @@ def prepare(
             )
             pace = measure(model, train, hyper, pad, usual, most, tokens=most_tokens, prefix=prefix)
             plan = choose.planned(
-                settings, hyper, shape, train, held_out, start=start, shortened=shortened + more, longest=longest,
-                most_tokens=most_tokens, pace=pace, precision=precision, why=why, checkpointing=checkpointing,
-                threads=threads, memory=max(pace.memory, needed), available=now + free, frozen=frozen,
-                kept_layers=0 if prefix is None else frozen,
+                settings, hyper, shape, train, held_out, pace, frozen, start="scratch" if start is None else "adapter",
+                shortened=shortened + more, longest=longest, micro_batch_tokens=most_tokens, precision=precision,
+                why=why, checkpointing=checkpointing, threads=threads, memory=max(pace.memory, needed),
+                available=now + free, kept_layers=0 if prefix is None else frozen,
             )  # fmt: skip
         else:
             if plan.checkpointing:
