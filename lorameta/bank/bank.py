@@ -174,15 +174,11 @@ class AdapterBank:
         BankError
             The adapter is damaged; everything that is wrong.
         """
-        require_known(self.name, [id], self.records)
-        if self._kept is not None and id in self._kept:
-            return self._kept[id]
-        adapter, problems = self.inspect(id)
-        if problems or adapter is None:
-            raise BankError(violations(problems, f"the adapter {id!r} of the bank {self.name} cannot be used:"))
-        if self._kept is not None:
-            self._kept[id] = adapter
-        return adapter
+        if self._kept is None:
+            return self._sound(id)
+        if id not in self._kept:
+            self._kept[id] = self._sound(id)
+        return self._kept[id]
 
     def keeping(self) -> AdapterBank:
         """Return a view of the same adapters that reads and verifies each once and keeps it in memory as long as the
@@ -244,10 +240,10 @@ class AdapterBank:
 
         return check_bank(self)
 
-    def inspect(self, id: str) -> tuple[Adapter | None, list[str]]:
+    def inspect(self, id: str, *, lazy: bool = False) -> tuple[Adapter | None, list[str]]:
         """Read an adapter and list what is wrong with it; the adapter is None where nothing of it could be read."""
         require_known(self.name, [id], self.records)
-        found, problems = self._reader.read(id)
+        found, problems = self._reader.read(id, lazy=lazy)
         return (None if found is None else self._adapter(id, found)), problems
 
     def lazy(self, id: str) -> Adapter:
@@ -263,11 +259,13 @@ class AdapterBank:
         BankError
             The adapter is damaged; everything that is wrong. Reading a pair may raise it too.
         """
-        require_known(self.name, [id], self.records)
-        found, problems = self._reader.read(id, lazy=True)
-        if problems or found is None:
+        return self._sound(id, lazy=True)
+
+    def _sound(self, id: str, *, lazy: bool = False) -> Adapter:
+        adapter, problems = self.inspect(id, lazy=lazy)
+        if problems or adapter is None:
             raise BankError(violations(problems, f"the adapter {id!r} of the bank {self.name} cannot be used:"))
-        return self._adapter(id, found)
+        return adapter
 
     def _adapter(self, id: str, found: PeftAdapter) -> Adapter:
         base = self.manifest.base
