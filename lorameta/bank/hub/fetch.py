@@ -127,24 +127,20 @@ def _fetch(client: Client, root: Path, record: AdapterRecord) -> None:
 def _verified(client: Client, record: AdapterRecord, file: str, digest: str, folder: Path) -> Path:
     """Return a file with the hash that it must have; a damaged transfer is repeated once."""
     repo, revision = record.hub["repo"], record.hub["revision"]
-    for attempt in (1, 2):
+    for again in (False, True):
         try:
-            path = client.download(repo, file, folder, revision=revision, force=attempt > 1)
+            path = client.download(repo, file, folder, revision=revision, force=again)
         except Trouble as trouble:
             if trouble.kind != "revision":
                 raise
             # The history was rewritten; the newest commit may hold the same file.
-            path = client.download(repo, file, folder, revision="main", force=attempt > 1)
-        except OSError as error:
-            raise LorametaError(f"cannot write to {folder}: {reason(error)}") from error
+            path = client.download(repo, file, folder, revision="main", force=again)
         found = sha256_file(path)
         if found == digest:
             return path
         with contextlib.suppress(OSError):
             path.unlink()
-        if attempt == 2:
-            raise LorametaError(
-                f"{repo}/{file}: what the Hub sent has the SHA-256 {found[:12]}…, it should be {digest[:12]}…; "
-                "nothing of it is kept. Try again, or make the bank again if the repository was changed"
-            )
-    raise AssertionError("unreachable")
+    raise LorametaError(
+        f"{repo}/{file}: what the Hub sent has the SHA-256 {found[:12]}…, it should be {digest[:12]}…; "
+        "nothing of it is kept. Try again, or make the bank again if the repository was changed"
+    )
