@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lorameta.adapter import metadata, peft_format
 from lorameta.errors import LorametaError
+from lorameta.files.atomic import flush
 from lorameta.files.links import file_of, make_folder, reason
 
 #: What is taken from a PEFT directory: the card names the licence, lorameta.json the prompts.
@@ -45,8 +46,7 @@ def copy_file(source: Path, target: Path, *, link: bool = False, reuse: bool = F
                 fresh.replace(target)
                 return False
         shutil.copyfile(source, fresh)
-        with fresh.open("r+b") as file:
-            os.fsync(file.fileno())
+        flush(fresh)
         stat = source.lstat()
         # The time tells a later run that it is the same file; the mode is what the umask makes it.
         os.utime(fresh, ns=(stat.st_atime_ns, stat.st_mtime_ns))

@@ -85,7 +85,7 @@ def fresh_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target)
         yield fresh
-        _flush(fresh)
+        flush(fresh)
         fresh.replace(target)
     except OSError as error:
         raise LorametaError(f"cannot write {target}: {reason(error)}. What was there is unchanged") from error
@@ -114,7 +114,7 @@ def fresh_directory(directory: str | os.PathLike[str], names: Iterable[str]) -> 
         fresh.mkdir()
         yield fresh
         for path in sorted(fresh.iterdir()):
-            _flush(path)
+            flush(path)
         swap(fresh, target)
     except OSError as error:
         raise LorametaError(f"cannot write {target}: {reason(error)}. What was there is unchanged") from error
@@ -147,7 +147,8 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file is on the disk."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 

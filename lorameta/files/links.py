@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lorameta.errors import BankError, LorametaError, UsageError
@@ -149,24 +149,22 @@ def file_of(directory: Path, name: str) -> Path:
 
 def is_directory(path: Path) -> bool:
     """Check whether there is a directory; also no where the name can be none: too long, with NUL, a link to itself."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError, RuntimeError):
-        return False
+    return _answered(path.is_dir)
 
 
 def is_file(path: Path) -> bool:
     """Check whether there is a file; also no where the name can be none, or where it may not be looked for."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError, RuntimeError):
-        return False
+    return _answered(path.is_file)
 
 
 def same(one: Path, other: Path) -> bool:
     """Check whether two paths lead to the same place, links resolved; no where one leads nowhere."""
+    return _answered(lambda: one.resolve() == other.resolve())
+
+
+def _answered(question: Callable[[], bool]) -> bool:
     try:
-        return one.resolve() == other.resolve()
+        return question()
     except (OSError, ValueError, RuntimeError):
         return False
 

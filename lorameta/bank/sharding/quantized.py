@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from lorameta.adapter.peft_format import Halves
 from lorameta.bank.sharding.shard import ALIGNMENT, Shard, row_digest
 from lorameta.errors import BankError
 from lorameta.files import tensors
-from lorameta.files.atomic import sha256_file
+from lorameta.files.atomic import flush, sha256_file
 
 #: Largest whole number of a column; -128 is not used, so that the range is the same on both sides of zero.
 LARGEST = 127
@@ -103,12 +102,7 @@ class QuantizedModules(LazyModules):
 
 def row_hash(modules: LazyModules) -> str:
     """Return the SHA-256 of an adapter's bytes as ``bank.json`` gives it, whatever its shard is."""
-    if not isinstance(modules, QuantizedModules):
-        return row_digest(modules)
-    digest = hashlib.sha256(common_digest(modules).encode())
-    for _, _, bits in modules.rows():
-        digest.update(bits.data)
-    return digest.hexdigest()
+    return row_digest(modules, common_digest(modules) if isinstance(modules, QuantizedModules) else "")
 
 
 def common_digest(modules: QuantizedModules) -> str:
@@ -181,8 +175,7 @@ def write_quantized(
                     size += bits.nbytes
                 progress(pair.A.nbytes + pair.B.nbytes)
             digests.append(digest.hexdigest())
-        file.flush()
-        os.fsync(file.fileno())
+    flush(path)
     return {"sha256": sha256_file(path), "bytes": starts[""], "bits": 8}, digests, size
 
 

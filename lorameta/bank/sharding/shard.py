@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lorameta.adapter import peft_format
 from lorameta.adapter.lazy import LazyModules
@@ -23,7 +22,7 @@ from lorameta.bank.names import MAX_ID
 from lorameta.bank.records import AdapterRecord
 from lorameta.errors import BankError
 from lorameta.files import json_text, tensors
-from lorameta.files.atomic import sha256_file
+from lorameta.files.atomic import flush, sha256_file, write_bytes
 from lorameta.files.tensor_file import Entry, TensorFile
 
 FOLDER = "shards"
@@ -141,9 +140,9 @@ def capacity(layout: RowLayout, shard_bytes: int) -> int:
     return max(1, (shard_bytes - len(header) - ALIGNMENT) // (row_bytes(layout) + named))
 
 
-def row_digest(modules: LazyModules) -> str:
-    """Return the SHA-256 of an adapter's bytes as a shard holds them, wherever they lie."""
-    digest = hashlib.sha256()
+def row_digest(modules: LazyModules, before: str = "") -> str:
+    """Return the SHA-256 of an adapter's bytes as a shard holds them, wherever they lie; of a text before them, too."""
+    digest = hashlib.sha256(before.encode())
     for _, _, bits in modules.rows():
         digest.update(bits.data)
     return digest.hexdigest()
@@ -193,7 +192,7 @@ def write_shard(
                 file.write(bits.data)
                 progress(bits.nbytes)
             digests.append(digest.hexdigest())
-        _flush(file)
+    flush(path)
     return {"sha256": sha256_file(path), "bytes": starts[""]}, digests
 
 
@@ -213,9 +212,8 @@ def write_peft(path: Path, modules: LazyModules, progress: Callable[[int], objec
         data = tensors.to_bytes(
             {_peft_name(f"{m}.lora_{half}"): getattr(pair, half) for m, pair in modules.items() for half in "AB"}
         )
-        with path.open("xb") as file:
-            file.write(data)
-            _flush(file)
+        write_bytes(path, data)
+        flush(path)
         progress(len(data))
         return hashlib.sha256(data).hexdigest()
     header, _ = tensors.layout({name: entry for name, (_, entry) in tensors_of.items()})
@@ -229,13 +227,8 @@ def write_peft(path: Path, modules: LazyModules, progress: Callable[[int], objec
             digest.update(data)
             file.write(data)
             progress(len(data))
-        _flush(file)
+    flush(path)
     return digest.hexdigest()
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _peft_name(name: str) -> str:
