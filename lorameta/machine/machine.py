@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lorameta.combiner.parallel import cores
 from lorameta.machine.cgroups import read_limits
 
 #: Flags of /proc/cpuinfo that decide how fast matrices are multiplied, x86 and Arm.
@@ -74,11 +75,11 @@ def look(root: Path = Path("/")) -> Machine:
     limit = limits.memory if limits.memory is not None and limits.memory < memory.total else None
     info = _cpuinfo(root)
     flags = tuple(flag for flag in FLAGS if flag in info["flags"])
-    cores = _usable()
+    usable = cores()
     return Machine(
         processor=info["name"] or platform.processor() or platform.machine(),
-        physical_cores=psutil.cpu_count(logical=False) or cores,
-        usable_cores=min(cores, limits.cores) if limits.cores else cores,
+        physical_cores=psutil.cpu_count(logical=False) or usable,
+        usable_cores=min(usable, limits.cores) if limits.cores else usable,
         threads=torch.get_num_threads(),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         memory=memory.total,
@@ -104,12 +105,6 @@ def thread_problem(machine: Machine, environment: Mapping[str, str] = os.environ
             f"down; set OMP_NUM_THREADS to {right}"
         )
     return None
-
-
-def _usable() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpuinfo(root: Path) -> dict[str, Any]:
