@@ -111,11 +111,8 @@ def _record(run: BankRun, id: str, facts: Mapping[str, Any]) -> AdapterRecord:
         losses["test"] = facts["scores"]
     training = {
         "settings": run.settings.as_dict(),
-        "steps": facts["steps"],
-        "best_epoch": facts["best_epoch"],
         "validation_loss": [round(value, 4) for value in facts["validation_loss"]],
-        "tokens": facts["tokens"],
-        "shortened": facts["shortened"],
+        **{key: facts[key] for key in ("steps", "best_epoch", "tokens", "shortened")},
     }
     return AdapterRecord(
         id=id,
