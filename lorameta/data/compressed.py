@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import zlib
+from types import SimpleNamespace
 from typing import BinaryIO
 
 from lorameta.data.values import RowError
@@ -44,7 +45,9 @@ class _Decompressed(io.RawIOBase):
         if self.kind == "zstd":
             import pyarrow
 
-            self._inner = pyarrow.CompressedInputStream(pyarrow.PythonFile(_Kept(self.source), "r"), "zstd")
+            own = self.source  # stays open when the stream around it is closed
+            kept = SimpleNamespace(read=own.read, tell=own.tell, seek=own.seek, closed=False, close=lambda: None)
+            self._inner = pyarrow.CompressedInputStream(pyarrow.PythonFile(kept, "r"), "zstd")
         else:
             opener = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}[self.kind]
             self._inner = opener(self.source, "rb")  # type: ignore[operator]
@@ -84,14 +87,3 @@ class _Decompressed(io.RawIOBase):
         if self._at > self.limit:
             raise RowError(f"the {self.kind} file grows more than {_RATIO} times when it is unpacked: no file of rows")
         return len(found)
-
-
-class _Kept:
-    """A file that stays open when the stream around it is closed."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self.read, self.tell, self.seek = source.read, source.tell, source.seek
-        self.closed = False
-
-    def close(self) -> None:
-        """Leave the file open."""

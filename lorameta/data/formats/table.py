@@ -85,32 +85,25 @@ def _bare(text: TextIO, skip: int, separator: str) -> bool:
     return bare
 
 
-class _Lines:
-    """Lines on their way to the reader of csv; remembers those of the row that is being read."""
-
-    def __init__(self, text: TextIO) -> None:
-        self.source = lines(text)
-        self.last: list[str] = []
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self.source)
-        self.last.append(line)
-        return line
-
-
 def _rows(text: TextIO, problems: Problems, separator: str, quoting: str, skip: int) -> Iterator[tuple[int, object]]:
-    source = _Lines(text)
+    last: list[str] = []  # lines of the row that is being read
+
+    def remembered() -> Iterator[str]:
+        for line in lines(text):
+            last.append(line)
+            yield line
+
     # strict: without it a quote that is never closed would swallow the rest of the file as one field
     reader = csv.reader(
-        source, delimiter=separator, strict=True, quoting=csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
+        remembered(),
+        delimiter=separator,
+        strict=True,
+        quoting=csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL,
     )
     header: list[str] | None = None
     line_number = skip + 1
     while True:
-        source.last.clear()
+        last.clear()
         try:
             fields = next(reader)
         except StopIteration:
@@ -129,7 +122,7 @@ def _rows(text: TextIO, problems: Problems, separator: str, quoting: str, skip: 
                     f"the header has the column {', '.join(map(repr, twice[:12]))} more than once; rename one"
                 )
             continue
-        if len(source.last) > 1 and _joined(source.last, separator, len(header)):
+        if len(last) > 1 and _joined(last, separator, len(header)):
             problems.doubt(start, _JOINED)
         if len(fields) != len(header):
             counts = f"the row has {len(fields)} field{'s' * (len(fields) != 1)}, the header has {len(header)}"
