@@ -184,7 +184,6 @@ def prepare(
         It does not fit in memory or in the time; the message says what would.
     """
     import psutil
-    import torch
 
     name = base.name if isinstance(base, Base) else os.fspath(base)
     revision = base.revision if isinstance(base, Base) else revision
@@ -283,7 +282,6 @@ def prepare(
                 stack.enter_context(prefix.mounted())
         if known is not None and store is not None and (found := store.load()) is not None:
             plan = replace(plan, resumed_at=found[0].step)
-        torch.manual_seed(hyper.seed)
         yield PreparedTraining(
             plan=plan, rows=(train, held_out[: plan.held_out]), frozen=still,
             spent=time.perf_counter() - begun if known is None else 0.0,

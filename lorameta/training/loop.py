@@ -78,9 +78,7 @@ class Loop:
         hooks: Hooks,
         prefix: Prefix | None = None,
     ) -> None:
-        self.model, self.train, self.held_out = model, train, held_out
-        self.plan, self.settings, self.pad, self.hooks = plan, settings, pad, hooks
-        self.prefix = prefix
+        self.train, self.plan, self.settings, self.hooks = train, plan, settings, hooks
         losses = losses_of(model, pad, prefix=prefix)
         self.engine = Engine(model, losses, settings)
         self._held_out = list(
@@ -90,9 +88,6 @@ class Loop:
         self.budget = Budget(plan.steps, seconds, settings.warm_up(plan.expected_steps))
         self.measuring = FORWARD * plan.token_seconds * sum(len(row.ids) for row in held_out)
         self.state = TrainingState(seconds_a_token=plan.token_seconds)
-        self._begun = time.perf_counter()
-        self._before = 0.0
-        self._saved_at = self._begun
         self._order: tuple[int, list[list[int]]] = (-1, [])
 
     def run(self, spent: float = 0.0) -> None:
@@ -105,10 +100,12 @@ class Loop:
         spent : float
             Seconds of the budget that were used before, for measuring.
         """
+        import torch
+
         self._begun, self._before = time.perf_counter(), spent
         self._saved_at = self._begun
         if not self._resume():
-            self._seed()
+            torch.manual_seed(self.settings.seed)  # of the dropout
             self._evaluate()
         while not self._ends():
             if self._diverges(self._batch()):
@@ -126,11 +123,6 @@ class Loop:
     def elapsed(self) -> float:
         """Seconds of training so far, those of earlier runs included."""
         return self._before + time.perf_counter() - self._begun
-
-    def _seed(self) -> None:
-        import torch
-
-        torch.manual_seed(self.settings.seed)  # of the dropout
 
     def _ends(self) -> bool:
         ahead = 0.0
@@ -189,15 +181,12 @@ class Loop:
             "evaluation", step=self.engine.step, validation_loss=loss,
             best=self.engine.best_step == self.engine.step, seconds=round(self.elapsed, 3),
         )  # fmt: skip
-        self._observe()
-        if len(self.engine.history) == 1:
-            self._show(None)
-
-    def _observe(self) -> None:
         if self.hooks.observe is not None:
             begun = time.perf_counter()
             self.hooks.observe(self.engine.step, self.elapsed, self.engine.best)
             self._begun += time.perf_counter() - begun
+        if len(self.engine.history) == 1:
+            self._show(None)
 
     def _show(self, loss: float | None) -> TrainingProgress | None:
         if self.hooks.report is None and self.hooks.log.file is None:
@@ -236,21 +225,19 @@ class Loop:
             return
         due = time.perf_counter() - self._saved_at >= hooks.save_seconds
         if due or (hooks.save_steps is not None and step % hooks.save_steps == 0):
-            self.save()
+            self._write(hooks.store)
 
-    def save(self) -> None:
+    def _write(self, store: CheckpointFolder) -> None:
         """Write a checkpoint."""
         import torch
 
-        if self.hooks.store is None:
-            return
         self._note()
         tensors = {"rng": torch.get_rng_state()}
         for name, p in self.engine.parameters.items():
             moments = self.engine.optimizer.state[p]
             values = (p.detach(), moments["exp_avg"], moments["exp_avg_sq"], self.engine.best[name])
             tensors |= {f"{part}/{name}": v.contiguous() for part, v in zip(PARTS, values, strict=True)}
-        self.hooks.store.save(self.state, tensors)
+        store.save(self.state, tensors)
         self._saved_at = time.perf_counter()
         self.hooks.log.write("checkpoint", step=self.engine.step)
 
