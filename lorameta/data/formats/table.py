@@ -88,17 +88,14 @@ def _bare(text: TextIO, skip: int, separator: str) -> bool:
 def _rows(text: TextIO, problems: Problems, separator: str, quoting: str, skip: int) -> Iterator[tuple[int, object]]:
     last: list[str] = []  # lines of the row that is being read
 
-    def remembered() -> Iterator[str]:
+    def kept() -> Iterator[str]:
         for line in lines(text):
             last.append(line)
             yield line
 
     # strict: without it a quote that is never closed would swallow the rest of the file as one field
     reader = csv.reader(
-        remembered(),
-        delimiter=separator,
-        strict=True,
-        quoting=csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL,
+        kept(), delimiter=separator, strict=True, quoting=csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
     )
     header: list[str] | None = None
     line_number = skip + 1
