@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,13 +9,12 @@ from pathlib import Path
 
 from lorameta.errors import LorametaError, LorametaWarning, UsageError
 from lorameta.files.links import link_in, own_folder, reason, remove_folder
+from lorameta.files.resumable import NO_LOCKS
 
 #: Directory inside a bank for what is no part of it: the lock, what waits to be deleted, work that can be resumed.
 WORK = ".lorameta"
 #: Seconds until a writer that has to wait says so, and until it gives up.
 SAY_AFTER, GIVE_UP_AFTER = 1.0, 3600.0
-#: What file systems without locks answer.
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 def work_folder(root: Path, *parts: str) -> Path:
@@ -96,10 +94,8 @@ def locked(root: Path, *, timeout: float = GIVE_UP_AFTER, name: str = "lock") ->
     except Timeout:
         message = f"another process has been writing to {root} for {timeout:.0f} s; try again when it is done"
         raise LorametaError(message) from None
-    except NotImplementedError:
-        held = False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise LorametaError(f"cannot write to {root}: {reason(error)}; nothing was changed") from error
         held = False
     try:

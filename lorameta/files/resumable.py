@@ -72,9 +72,7 @@ class ResumableFolder:
                 stack.callback(lock.release)
             except Timeout:
                 raise LorametaError(busy) from None
-            except NotImplementedError:
-                pass
-            except OSError as error:
-                if error.errno not in NO_LOCKS:
+            except (NotImplementedError, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in NO_LOCKS:
                     raise LorametaError(f"cannot write to {self.folder}: {reason(error)}") from error
             yield
