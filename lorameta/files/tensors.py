@@ -115,10 +115,10 @@ def from_bytes(data: bytes, problems: list[str]) -> dict[str, np.ndarray]:
         return {}
     tensors: dict[str, np.ndarray] = {}
     for name, entry in sorted(entries, key=lambda pair: pair[0]):
-        array = _decode(entry["data"], entry["dtype"])
-        if array is None:
-            problems.append(f"{name} has dtype {entry['dtype']}; save it as float32 or bfloat16")
+        if (code := entry["dtype"]) not in KINDS:
+            problems.append(f"{name} has dtype {code}; save it as float32 or bfloat16")
             continue
+        array = widen(np.frombuffer(entry["data"], dtype=KINDS[code]), code)
         tensors[name] = array.reshape(entry["shape"])
         if problem := not_finite(array):
             problems.append(f"{name} {problem}")
@@ -215,7 +215,3 @@ def narrow(array: np.ndarray, code: str) -> np.ndarray:
             return np.ascontiguousarray(array, dtype=KINDS[code])
     bits = np.ascontiguousarray(array, dtype="<f4").view("<u4")
     return ((bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16).astype("<u2")
-
-
-def _decode(data: bytes | bytearray, code: str) -> np.ndarray | None:
-    return widen(np.frombuffer(data, dtype=KINDS[code]), code) if code in KINDS else None
