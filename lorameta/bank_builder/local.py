@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lorameta.adapter import peft_format
 from lorameta.bank import edit
@@ -21,11 +20,10 @@ from lorameta.bank_builder.import_adapters import ImportedAdapter, import_all
 from lorameta.bank_builder.match import Source, plan
 from lorameta.bank_builder.summarise import Summariser
 from lorameta.data import ReadOptions, read_alike
+from lorameta.encoder.join import join
+from lorameta.encoder.summary import Summaries
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files.links import link_in, user_path
-
-if TYPE_CHECKING:
-    from lorameta.encoder.summary import Summaries
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def build(
         raise UsageError("give the adapters' datasets (--datasets), or summaries of them (--summaries)")
     if summaries is not None and sentences:
         raise UsageError("sentence summaries are made of datasets; with --summaries, they are in the file or not")
-    given = _load(summaries)
+    given = None if summaries is None else Summaries.load(user_path(summaries))
     sources, unused = plan(adapters, datasets, summarised=None if given is None else given.ids, index=index)
     found_base = find_base(
         root, base, revision=revision, name=base_name, tokenizer=tokenizer, carry=copy_base, said=_said(sources)
@@ -163,7 +161,7 @@ def build(
         moves |= stage(found_base, root, work, link=link)
         if "base" in moves:
             manifest = replace(manifest, base=replace(manifest.base, sha256=hash_files(moves["base"])))
-        edit.write(root, lambda old: _new(root, old, edit.Change(manifest, found, moves)))
+        edit.replace_bank(root, None, edit.Change(manifest, found, moves))
         clear_work(root, "build")
     copied = sum(one.copied for one in imported.values())
     notes = [*read_alike(summariser.reads), *(note for source in kept for note in imported[source.id].notes)]
@@ -172,14 +170,6 @@ def build(
     if found_base.record.model == str(found_base.directory):
         notes.append(f"the bank names its base by the path {found_base.directory}; --copy-base would carry it along")
     return Built(root, len(kept), manifest.left_out, copied, encoded, tuple(notes))
-
-
-def _load(path: str | PathLike[str] | None) -> Summaries | None:
-    if path is None:
-        return None
-    from lorameta.encoder.summary import Summaries
-
-    return Summaries.load(user_path(path))
 
 
 def _said(sources: list[Source]) -> list[str]:
@@ -225,8 +215,6 @@ def _recover(root: Path, work: Path) -> None:
 def _summarise(
     work: Path, sources: list[Source], summariser: Summariser, bad: dict[str, list[str]], counting: Counting
 ) -> tuple[Summaries, int]:
-    from lorameta.encoder.join import join
-
     problems: list[str] = []
     datasets = [(source.id, source.dataset) for source in sources if source.dataset is not None]
     with counting("summarising", len(datasets), "datasets") as progress:
@@ -273,9 +261,3 @@ def _manifest(
     left_out = tuple({"id": id, "reason": "; ".join(bad[id])} for id in sorted(bad))
     encoders = summariser.encoders() if own else {}
     return Manifest(name or root.name, record_of_base, {}, tuple(records), encoders, left_out)
-
-
-def _new(root: Path, old: Manifest | None, change: edit.Change) -> edit.Change:
-    if old is not None:
-        raise UsageError(f"{root} became a bank meanwhile; add to it with: lorameta bank add")
-    return change
