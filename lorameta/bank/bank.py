@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorameta.adapter import Adapter
+from lorameta.adapter.peft_format import PeftAdapter
 from lorameta.bank.hub.fetch import fetch, is_away
 from lorameta.bank.locate import DEFAULT, locate
 from lorameta.bank.manifest import inside, read_manifest
 from lorameta.bank.names import require_known
 from lorameta.bank.reader import AdapterReader
 from lorameta.bank.records import AdapterRecord, Manifest
+from lorameta.base_model.templates import ChatTemplate, about_rows, rendered
+from lorameta.data import Example
+from lorameta.encoder.storage import MAX_BYTES as MAX_SUMMARIES
+from lorameta.encoder.summary import Summaries
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files.atomic import sha256, sha256_file
 from lorameta.files.links import is_directory, is_file, reason, resolved
 
 if TYPE_CHECKING:
-    from lorameta.adapter.peft_format import PeftAdapter
     from lorameta.bank.check import CheckReport
-    from lorameta.base_model.templates import ChatTemplate
-    from lorameta.data import Example
-    from lorameta.encoder.summary import Summaries
 
 #: Bytes of adapters up to which a mixture reads all of them at once and verifies their hashes. More are read a module
 #: at a time and checked for size and finite numbers; ``lorameta bank check`` verifies them all.
@@ -103,21 +104,15 @@ class AdapterBank:
 
     def prompts(self, examples: Iterable[Example]) -> list[Example]:
         """Return rows with the prompts that the adapters of this bank were trained with."""
-        from lorameta.base_model.templates import rendered
-
         return rendered(self.prompt_template, examples, lambda: self.chat_template)
 
     def about_rows(self, examples: Sequence[Example]) -> dict[str, Any]:
         """Return what a report keeps of the rows' prompts, see :func:`lorameta.base_model.templates.about_rows`."""
-        from lorameta.base_model.templates import about_rows
-
         return about_rows(self.prompt_template, examples, lambda: self.chat_template)
 
     @cached_property
     def chat_template(self) -> ChatTemplate | None:
         """The chat template of the base, for rows that are conversations; None if the bank has none of it."""
-        from lorameta.base_model.templates import ChatTemplate
-
         return ChatTemplate.of_directory(self.tokenizer_path)
 
     @property
@@ -146,9 +141,6 @@ class AdapterBank:
         if self._whole is not None:
             whole = self._whole.summaries
             return whole if self.ids == whole.ids else whole.select(self.ids)
-        from lorameta.encoder.storage import MAX_BYTES as MAX_SUMMARIES
-        from lorameta.encoder.summary import Summaries
-
         entry = self.manifest.summaries
         path = inside(self.path, entry["file"])
         try:

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorameta.adapter import peft_format
 from lorameta.adapter.peft_config import LoraSettings
 from lorameta.adapter.shared_init import groups, looked_at
+from lorameta.bank.bank import AdapterBank
 from lorameta.bank.check_report import CheckReport
 from lorameta.bank.duplicates import equal_updates
 from lorameta.bank.fitted import fitted
@@ -22,14 +23,12 @@ from lorameta.bank.manifest import base_problem, disagreements, facts_of, inside
 from lorameta.bank.scan import Layout, Measures, scan_directory
 from lorameta.bank.shapes import odd_shapes
 from lorameta.bank.sharding.scan import scan_shard
+from lorameta.encoder.tokens import tokenizer_hash
 from lorameta.errors import BankError, LorametaError
 from lorameta.files.atomic import sha256_file
 from lorameta.files.links import is_directory, is_file, reason
 
 __all__ = ["CheckReport", "check_bank", "check_directory"]
-
-if TYPE_CHECKING:
-    from lorameta.bank.bank import AdapterBank
 
 #: An update whose norm exceeds the median by this factor is worth a look before it is mixed.
 LARGE_NORM = 100.0
@@ -39,8 +38,6 @@ _THREADS = 8
 
 def check_directory(path: str | PathLike[str]) -> CheckReport:
     """Check a bank that perhaps cannot even be opened: that, too, is in the report."""
-    from lorameta.bank.bank import AdapterBank
-
     try:
         bank = AdapterBank.open(path)
     except LorametaError as error:
@@ -214,8 +211,6 @@ def _check_base(bank: AdapterBank, report: CheckReport) -> None:
 
 def _check_tokenizer(bank: AdapterBank, report: CheckReport) -> None:
     """The tokenizer that new datasets will be counted with must be the one that the bank's were."""
-    from lorameta.encoder.tokens import tokenizer_hash
-
     expected, base = bank.manifest.base.tokenizer_hash, bank.manifest.base
     places = {"the bank's tokenizer": bank.tokenizer_path}
     if not base.sha256 and Path(base.model).is_absolute():

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lorameta.adapter import Adapter
+from lorameta.bank.bank import AdapterBank
 from lorameta.bank.scan import Measures
-
-if TYPE_CHECKING:
-    from lorameta.adapter import Adapter
-    from lorameta.bank.bank import AdapterBank
 
 #: Updates that differ by less, relative to their norm, count as the same: rounding to bfloat16 stays below.
 SAME = 0.01

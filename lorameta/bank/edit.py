@@ -16,20 +16,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorameta.bank.garbage import STAGING, delete_expired, named_by, retire
 from lorameta.bank.lock import clear_work, locked, work_folder
 from lorameta.bank.manifest import MANIFEST, inside, parse_manifest
 from lorameta.bank.parse import parse
 from lorameta.bank.records import Manifest
+from lorameta.encoder.storage import to_bytes
+from lorameta.encoder.summary import Summaries
 from lorameta.errors import BankError, LorametaError, UsageError, violations
 from lorameta.files import json_text
 from lorameta.files.atomic import sha256, write_file
 from lorameta.files.links import reason, user_path
-
-if TYPE_CHECKING:
-    from lorameta.encoder.summary import Summaries
 
 #: How often a writer starts over because another one, whom no lock could stop, was quicker.
 _TRIES = 20
@@ -181,8 +180,6 @@ def _kept(root: Path, old: Manifest | None, manifest: Manifest) -> Summaries | N
     BankError.raise_if(sorted(set(ids) - known), "no summaries were handed over for these adapters:")
     if old is None or set(ids) == known:
         return None
-    from lorameta.encoder.summary import Summaries
-
     return Summaries.load(inside(root, old.summaries["file"])).select(ids)
 
 
@@ -190,8 +187,6 @@ def _complete(old: Manifest | None, manifest: Manifest, summaries: Summaries | N
     """Return the manifest with what summaries say of themselves, and their file; no file if it stays the same."""
     if summaries is None:
         return replace(manifest, summaries=dict(old.summaries) if old else manifest.summaries), None
-    from lorameta.encoder.storage import to_bytes
-
     ordered = summaries.select(sorted(record.id for record in manifest.adapters))
     data = to_bytes(ordered)
     encoders: dict[str, dict[str, Any]] = {key: dict(value) for key, value in manifest.encoders.items()}

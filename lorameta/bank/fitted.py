@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lorameta.bank.bank import AdapterBank
 from lorameta.errors import BankError
 from lorameta.files import json_text
 from lorameta.files.tensor_file import TensorFile
-
-if TYPE_CHECKING:
-    from lorameta.bank.bank import AdapterBank
 
 
 @dataclass(frozen=True)

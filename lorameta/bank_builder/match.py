@@ -11,6 +11,9 @@ from typing import Any
 
 from lorameta.adapter import peft_format
 from lorameta.bank.names import unsafe_ids
+from lorameta.data.files import format_of, read_file
+from lorameta.data.locate import stem_of
+from lorameta.data.problems import Problems
 from lorameta.errors import BankError, UsageError
 from lorameta.files import json_text
 from lorameta.files.links import user_path
@@ -129,9 +132,6 @@ def _is_adapter(path: Path) -> bool:
 
 def _files(directory: Path) -> dict[str, list[Path]]:
     """Return the files with rows, by name without extension."""
-    from lorameta.data.files import format_of
-    from lorameta.data.locate import stem_of
-
     found: dict[str, list[Path]] = {}
     for path in sorted(directory.iterdir()):
         if path.is_file() and format_of(path.name) and not path.name.startswith("."):
@@ -154,9 +154,6 @@ def _near(name: str, others: Any) -> str:
 
 def _read_index(path: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
     """Return the rows of the index by id."""
-    from lorameta.data.files import read_file
-    from lorameta.data.problems import Problems
-
     bad = Problems(str(path), f"{path}:")
     entries: dict[str, dict[str, Any]] = {}
     for line, row in read_file(path, "utf-8", bad):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorameta.adapter import peft_format
 from lorameta.adapter.lazy import LazyModules
@@ -19,12 +19,11 @@ from lorameta.bank.scan import Scan, scan_directory
 from lorameta.bank.shapes import odd_shapes
 from lorameta.bank_builder.copying import copy_adapter
 from lorameta.bank_builder.summarise import Summariser
+from lorameta.data import ReadOptions, ReadReport
+from lorameta.encoder.join import join
+from lorameta.encoder.summary import Summaries
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files.links import user_path
-
-if TYPE_CHECKING:
-    from lorameta.data import ReadOptions, ReadReport
-    from lorameta.encoder.summary import Summaries
 
 
 def add(
@@ -203,8 +202,6 @@ def _accept(bank: AdapterBank, directory: Path, name: str) -> Scan:
 
 def _pick(summary: Summaries | str | PathLike[str], name: str) -> Summaries:
     """Return the summary of one dataset out of a file; a file with a single one need not name it so."""
-    from lorameta.encoder.summary import Summaries
-
     found = summary if isinstance(summary, Summaries) else Summaries.load(user_path(summary))
     if name in found.ids:
         return found.select([name])
@@ -214,6 +211,4 @@ def _pick(summary: Summaries | str | PathLike[str], name: str) -> Summaries:
 
 
 def _joined(known: Summaries, mine: Summaries) -> Summaries:
-    from lorameta.encoder.join import join
-
     return join(known.select([one for one in known.ids if one not in mine.ids]), mine)

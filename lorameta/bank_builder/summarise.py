@@ -7,16 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lorameta.bank.bank import AdapterBank
+from lorameta.base_model.templates import ChatTemplate, rendered
+from lorameta.data import Dataset, ReadReport, read_examples
 from lorameta.data.options import ReadOptions
+from lorameta.encoder import SentenceEncoder, Summaries, TokenEncoder, merge
 from lorameta.errors import LorametaError, UsageError
 from lorameta.files.atomic import sha256
-
-if TYPE_CHECKING:
-    from lorameta.bank.bank import AdapterBank
-    from lorameta.data import Dataset, ReadReport
-    from lorameta.encoder import SentenceEncoder, Summaries, TokenEncoder
 
 
 @dataclass
@@ -59,8 +58,6 @@ class Summariser:
     @cached_property
     def tokens(self) -> TokenEncoder:
         """The token encoder; UsageError without a tokenizer."""
-        from lorameta.encoder import TokenEncoder
-
         if self.tokenizer is None:
             raise UsageError(
                 "the datasets' tokens cannot be counted without the base's tokenizer; give --tokenizer, a directory "
@@ -71,8 +68,6 @@ class Summariser:
     @cached_property
     def sentences(self) -> SentenceEncoder:
         """The sentence encoder; MissingExtraError if it is not installed."""
-        from lorameta.encoder import SentenceEncoder
-
         return SentenceEncoder(max_rows=self.max_rows or SentenceEncoder.MAX_ROWS)
 
     @cached_property
@@ -85,10 +80,6 @@ class Summariser:
     ) -> Summaries:
         """Return the summaries of one dataset, a file or rows, under the id `name`; its own columns go before those of
         all."""
-        from lorameta.base_model.templates import ChatTemplate, rendered
-        from lorameta.data import read_examples
-        from lorameta.encoder import Summaries, merge
-
         reading = self.reading.of_columns(input_column, output_column)
         examples, report = read_examples(dataset, require_output=False, **reading.as_dict())
         examples = rendered(self.prompt_template, examples, lambda: ChatTemplate.of_directory(self.tokenizer))
@@ -135,8 +126,6 @@ class Summariser:
         reused : int
             How many were finished before.
         """
-        from lorameta.encoder import Summaries
-
         found, reused = [], 0
         for name, dataset in datasets:
             path = folder / f"{name}-{self.key(dataset)}.safetensors"

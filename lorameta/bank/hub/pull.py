@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lorameta.adapter.peft_format import WEIGHTS
 from lorameta.bank import edit
@@ -17,12 +16,11 @@ from lorameta.bank.locate import cached_bank, require_hub_id
 from lorameta.bank.lock import clear_work, locked, refuse_foreign, work_folder
 from lorameta.bank.manifest import MANIFEST, parse_manifest, read_manifest
 from lorameta.bank.records import Manifest
+from lorameta.encoder.summary import Summaries
+from lorameta.encoder.tokens import tokenizer_hash
 from lorameta.errors import BankError, UsageError
 from lorameta.files.atomic import sha256, sha256_file
 from lorameta.files.links import remove_folder, user_path
-
-if TYPE_CHECKING:
-    from lorameta.encoder.summary import Summaries
 
 
 @dataclass(frozen=True)
@@ -164,9 +162,6 @@ def _wanted(manifest: Manifest, files: dict[str, int]) -> list[str]:
 
 def _verified(folder: Path, manifest: Manifest) -> Summaries:
     """Return the summaries, once they and the base are found to be those that ``bank.json`` was written with."""
-    from lorameta.encoder.summary import Summaries
-    from lorameta.encoder.tokens import tokenizer_hash
-
     path = folder / manifest.summaries["file"]
     if not path.is_file() or sha256(path.read_bytes()) != manifest.summaries["sha256"]:
         raise BankError(f"{path.name} is not the file that {MANIFEST} was written with; ask who published the bank")

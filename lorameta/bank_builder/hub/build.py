@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lorameta.bank import edit
 from lorameta.bank.counting import Counting, silent
@@ -23,11 +22,10 @@ from lorameta.bank_builder.hub.state import MemberState, States
 from lorameta.bank_builder.hub.tokenizer import find_tokenizer
 from lorameta.bank_builder.summarise import Summariser
 from lorameta.data import ReadOptions, read_alike
+from lorameta.encoder.join import join
+from lorameta.encoder.summary import Summaries
 from lorameta.errors import BankError, LorametaError, UsageError, violations
 from lorameta.files.links import remove_folder, user_path
-
-if TYPE_CHECKING:
-    from lorameta.encoder import Summaries
 
 #: Adapters that are asked for at once.
 JOBS = 4
@@ -271,9 +269,6 @@ def _manifest(
     left_out: dict[str, list[str]],
     name: str | None,
 ) -> tuple[Manifest, Summaries]:
-    from lorameta.encoder.join import join
-    from lorameta.encoder.summary import Summaries
-
     records = list(old.adapters) if old else []
     summaries = [Summaries.load(root / old.summaries["file"])] if old else []
     for member in wanted:

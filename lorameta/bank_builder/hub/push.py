@@ -8,9 +8,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lorameta.adapter import metadata, peft_format
+from lorameta.adapter import Adapter, metadata, peft_format
+from lorameta.adapter.card import card, renamed_base
+from lorameta.bank.bank import AdapterBank
 from lorameta.bank.hub.client import Client
 from lorameta.bank.hub.contents import FILES, FOLDERS, is_extra
 from lorameta.bank.locate import require_hub_id
@@ -20,10 +22,6 @@ from lorameta.bank_builder import copying
 from lorameta.errors import BankError, UsageError, violations
 from lorameta.files import json_text
 from lorameta.files.links import file_of, opened, reason, user_path
-
-if TYPE_CHECKING:
-    from lorameta.bank.bank import AdapterBank
-
 
 #: Files up to this size are read when they are looked at; larger ones are read when they are sent.
 IN_MEMORY = 1 << 24
@@ -141,9 +139,6 @@ def push_adapter(
         for home in [file_of(root, name)]
     }
     if peft_format.CARD not in files:
-        from lorameta.adapter import Adapter
-        from lorameta.adapter.card import card
-
         files[peft_format.CARD] = card(Adapter.from_pretrained(root)).encode()
     if base is None and (not said or Path(said).is_absolute() or (root / said).is_dir()):
         raise UsageError(
@@ -151,8 +146,6 @@ def push_adapter(
             "called on the Hub, with --base author/name"
         )
     if base is not None and base != said:
-        from lorameta.adapter.card import renamed_base
-
         content = json_text.decode(_text(files[peft_format.CONFIG]))
         content["base_model_name_or_path"] = base
         files[peft_format.CONFIG] = (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

@@ -5,21 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorameta.bank.hub.client import Client, Trouble, classify, refused
 from lorameta.bank.hub.presets import Member
 from lorameta.bank_builder.hub.adapters import licence_of
+from lorameta.bank_builder.summarise import Summariser
 from lorameta.data.columns import Columns
 from lorameta.data.example import Example
 from lorameta.data.examples import report_of
 from lorameta.data.rows import RowReader
 from lorameta.data.values import RowError
+from lorameta.encoder import Summaries
 from lorameta.errors import DataError, LorametaError, requires
-
-if TYPE_CHECKING:
-    from lorameta.bank_builder.summarise import Summariser
-    from lorameta.encoder import Summaries
 
 #: Rows of a dataset that are read at most.
 MAX_ROWS = 50_000

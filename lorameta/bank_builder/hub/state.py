@@ -10,14 +10,12 @@ import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lorameta.encoder import Summaries
 from lorameta.errors import BankError
 from lorameta.files.atomic import sha256
 from lorameta.files.resumable import ResumableFolder
-
-if TYPE_CHECKING:
-    from lorameta.encoder import Summaries
 
 
 @dataclass
@@ -84,8 +82,6 @@ class States(ResumableFolder):
 
     def summary(self, id: str) -> Summaries | None:
         """Return the summary that was kept for an adapter; None if there is none that can be read."""
-        from lorameta.encoder import Summaries
-
         try:
             return Summaries.load(self._summary(id))
         except BankError:
@@ -93,8 +89,6 @@ class States(ResumableFolder):
 
     def keep(self, id: str, found: Summaries) -> Summaries:
         """Keep a summary; returns it as it will be read: with numbers rounded to float16."""
-        from lorameta.encoder import Summaries
-
         found.save(self._summary(id))
         return Summaries.load(self._summary(id))
 

@@ -15,7 +15,7 @@ from lorameta.files import tensors
 from lorameta.files.atomic import sha256, sha256_file, write_file
 from lorameta.files.links import user_path
 from lorameta.training import LoraTraining
-from lorameta.training.principal import LENGTH, TOKENS
+from lorameta.training.principal import LENGTH, TOKENS, principal_a, read_texts
 
 WEIGHTS, NOTE = "initial_a.safetensors", "initial_a.json"
 
@@ -72,7 +72,6 @@ def make_a(
 ) -> CommonA:  # fmt: skip
     """Compute A, and keep it."""
     from lorameta.base_model.load import load_base
-    from lorameta.training.principal import principal_a, read_texts
 
     texts = [text for path in calibration for text in read_texts(path)]
     loaded = load_base(base, revision, settings.base_dtype)

@@ -6,21 +6,19 @@ import json
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorameta.bank_builder.train.common_a import CommonA
 from lorameta.bank_builder.train.tasks import Task, reason
 from lorameta.bank_builder.train.worker import probe
-from lorameta.data import fingerprint, read_alike
+from lorameta.base_model.config import commit_of
+from lorameta.data import ReadReport, fingerprint, read_alike
+from lorameta.encoder import DatasetSummary
 from lorameta.errors import LorametaError, UsageError, violations
 from lorameta.files.atomic import sha256
 from lorameta.files.links import user_path
 from lorameta.training import LoraTraining, Parts
 from lorameta.training.train import ENGINE
-
-if TYPE_CHECKING:
-    from lorameta.data import ReadReport
-    from lorameta.encoder import DatasetSummary
 
 #: Bases with more parameters keep all cores busy by themselves; of smaller ones several are trained side by side.
 SMALL = 300_000_000
@@ -111,8 +109,6 @@ def locate(base: str | PathLike[str], revision: str | None, root: Path) -> tuple
         if path.is_relative_to(root):
             return str(path), None, path.relative_to(root).as_posix()
         return str(path), None, str(path)
-    from lorameta.base_model.config import commit_of
-
     return str(base), commit_of(str(base), revision), str(base)
 
 

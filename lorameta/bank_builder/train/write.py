@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorameta.bank import edit
 from lorameta.bank.hub.contents import TOKENIZER_FILES
@@ -13,12 +13,11 @@ from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
 from lorameta.bank.write import fill, hash_files
 from lorameta.bank_builder.train.plan import BankPlan, BankRun
 from lorameta.bank_builder.train.store import TrainedAdapters, in_bank
+from lorameta.base_model.load import tokenizer_file
+from lorameta.encoder import DatasetSummary, SentenceEncoder, Summaries, TokenEncoder, merge
 from lorameta.errors import BankError
 from lorameta.files.atomic import write_file
 from lorameta.training.train import ENGINE
-
-if TYPE_CHECKING:
-    from lorameta.encoder import DatasetSummary, TokenEncoder
 
 #: Rows whose sentence embeddings make the moments; the token histogram counts all training rows.
 EMBEDDED_ROWS = 256
@@ -26,9 +25,6 @@ EMBEDDED_ROWS = 256
 
 def token_encoder(run: BankRun, folder: Path) -> TokenEncoder:
     """Return the encoder of the base's tokenizer; `folder` is for a copy of one that is on the Hub."""
-    from lorameta.base_model.load import tokenizer_file
-    from lorameta.encoder import TokenEncoder
-
     return TokenEncoder(tokenizer_file(run.base, run.revision, folder))
 
 
@@ -51,8 +47,6 @@ def write(
     sentences: bool,
 ) -> Path:
     """Return the bank of the adapters in `kept`, in one step; those that it has already stay where they are."""
-    from lorameta.encoder import Summaries
-
     base = BaseRecord(run.said, run.revision, encoder.tokenizer_hash)
     if not Path(run.said).is_absolute() and (run.root / run.said).is_dir():
         base = replace(base, sha256=hash_files(run.root / run.said))
@@ -133,8 +127,6 @@ def _summaries(
     """Return the summaries of the training rows, and what the manifest says of their encoders."""
     if not sentences:
         return [run.summaries[id] for id in ids], {}
-    from lorameta.encoder import SentenceEncoder, Summaries, merge
-
     encoder: SentenceEncoder | None = None
     found = []
     for id in ids:
