@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from html import escape
 from queue import Empty, Queue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
+from lorameta.bank import AdapterBank
 from lorameta.errors import LorametaError, told
 from lorameta.operator import OPERATORS
 from lorameta.report.html import sections
 from lorameta.report.html.page import STYLE as REPORT_STYLE
 from lorameta.report.html.page import details, table
 from lorameta.ui.work import Work
-
-if TYPE_CHECKING:
-    from lorameta.bank import AdapterBank
 
 FOUND = "(found by its name)"
 _COLOURS = REPORT_STYLE.partition("*{box-sizing")[0]

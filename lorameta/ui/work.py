@@ -8,22 +8,26 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lorameta.adapter import Adapter
+from lorameta.ask import Answerer
+from lorameta.bank import AdapterBank
 from lorameta.data import Example, read_examples
 from lorameta.data.preview import preview
 from lorameta.errors import DataError, LorametaError, UsageError
+from lorameta.machine.energy import EnergyMeter
+from lorameta.machine.peak import peak_memory
 from lorameta.operator.progress import Progress
-
-if TYPE_CHECKING:
-    from lorameta.adapter import Adapter
-    from lorameta.ask import Answerer
-    from lorameta.bank import AdapterBank
-    from lorameta.mixing.mixture import Mixture
+from lorameta.report.html import html_report
+from lorameta.report.html.bank_map import bank_map
+from lorameta.report.side_by_side import ASKED, side_by_side
 
 #: Seconds between two looks at a work in progress.
 PAUSE = 0.2
+NO_ADAPTER = "there is no adapter yet: generate one first"
 
 
 class Cancelled(LorametaError):
@@ -51,7 +55,7 @@ class Work:
         self.told = ""
         #: How to run the GGUF file.
         self.run_it = ""
-        self._asked: Answers | None = None
+        self._asked: Callable[[], Answerer] | None = None
         self._stop = threading.Event()
 
     def close(self) -> None:
@@ -102,20 +106,15 @@ class Work:
         By distances alone unless an operator is named: that takes no model.
         """
         from lorameta.generate import mix
-        from lorameta.report.html.bank_map import bank_map
 
         self._need_rows()
-        mixture: Mixture = mix(self.examples, bank=self.bank, **{"operator": "normalized", **weighing})
+        mixture = mix(self.examples, bank=self.bank, **{"operator": "normalized", **weighing})
         report = {"data": self.name, "read": self.read_report, **mixture.report(), "bank": self.bank.name}
         return report | {"forecast": mixture.forecast(self.bank), "map": bank_map(report, self.bank)}
 
     def generate(self, **options: Any) -> Iterator[str]:
         """Make the adapter in a thread of its own; yield what it is doing, until it is done or cancelled."""
         from lorameta.generate import generate_adapter
-        from lorameta.machine.energy import EnergyMeter
-        from lorameta.machine.peak import peak_memory
-        from lorameta.report.html.bank_map import bank_map
-        from lorameta.report.side_by_side import ASKED, side_by_side
 
         self._need_rows()
         self._stop.clear()
@@ -129,8 +128,9 @@ class Work:
                 found: dict[str, Any] = {"map": bank_map(made.report, self.bank)}
                 heard()
                 heard.start("asking the base and the adapter", ASKED)
-                asked = Answers(made, self.bank)
-                found |= side_by_side(asked.answerer, self.examples, on_row=heard)
+                # Loaded for the first question, and kept for the next.
+                asked = cache(partial(Answerer, made, base=self.bank.base_model, revision=self.bank.base_revision))
+                found |= side_by_side(asked, self.examples, on_row=heard)
                 found |= {"energy_joules": meter.joules(), "peak_memory_mb": peak_memory()}
                 outcome.update(found=found, asked=asked, adapter=made)
             except Exception as error:
@@ -160,12 +160,12 @@ class Work:
         """Write the PEFT directory as a zip, the GGUF and the report; what cannot be written says why."""
         from lorameta.export import export
         from lorameta.export.run_it import llama_cpp
-        from lorameta.report.html import html_report
 
-        adapter = self._need_adapter()
+        if self.adapter is None:
+            raise UsageError(NO_ADAPTER)
         place = self.folder / "downloads"
         shutil.rmtree(place, ignore_errors=True)
-        directory = adapter.save_pretrained(place / "adapter")
+        directory = self.adapter.save_pretrained(place / "adapter")
         found: dict[str, Path | LorametaError] = {
             "peft": Path(shutil.make_archive(str(place / "adapter"), "zip", place, "adapter"))
         }
@@ -184,43 +184,15 @@ class Work:
 
     def ask(self, text: str, *, with_adapter: bool, on_text: Callable[[str], object]) -> str:
         """Answer with the base or the adapter; the base stays in memory for the next question."""
-        adapter = self._need_adapter()
+        if self._asked is None:
+            raise UsageError(NO_ADAPTER)
         if not text.strip():
             raise UsageError("the question is empty")
-        if self._asked is None:
-            self._asked = Answers(adapter, self.bank)
-        return self._asked.answerer().answer(text, with_adapter=with_adapter, on_text=on_text)
+        return self._asked().answer(text, with_adapter=with_adapter, on_text=on_text)
 
     def _need_rows(self) -> None:
         if not self.examples:
             raise UsageError("there are no rows yet: drop a file, or paste some, and read them")
-
-    def _need_adapter(self) -> Adapter:
-        if self.adapter is None:
-            raise UsageError("there is no adapter yet: generate one first")
-        return self.adapter
-
-
-class Answers:
-    """An adapter on the base of its bank, loaded for the first question and kept for the next.
-
-    Parameters
-    ----------
-    adapter : Adapter
-    bank : AdapterBank
-    """
-
-    def __init__(self, adapter: Adapter, bank: AdapterBank) -> None:
-        self._adapter, self._bank = adapter, bank
-        self._loaded: Answerer | None = None
-
-    def answerer(self) -> Answerer:
-        """Return the model, which takes some seconds the first time."""
-        from lorameta.ask import Answerer
-
-        if self._loaded is None:
-            self._loaded = Answerer(self._adapter, base=self._bank.base_model, revision=self._bank.base_revision)
-        return self._loaded
 
 
 class _Heard(Progress):
