@@ -9,18 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lorameta.adapter import Adapter
+from lorameta.bank import AdapterBank
+from lorameta.base_model.load import base_fingerprint
 from lorameta.cli.common import fail, peak_memory, use_plain_output
 from lorameta.cli.progress import counting, waiting
+from lorameta.data import Example, load_examples
 from lorameta.errors import LorametaError
+from lorameta.evaluate import Scorer, Scores
 from lorameta.examples import path
-
-if TYPE_CHECKING:
-    from lorameta.adapter import Adapter
-    from lorameta.bank import AdapterBank
-    from lorameta.data import Example
-    from lorameta.evaluate import Scores
+from lorameta.files.atomic import sha256_file, write_file
+from lorameta.generate import generate_adapter
+from lorameta.report.mixture import aligned, compared, mixture_lines, weights_table
+from lorameta.report.scores import scores_table
+from lorameta.report.table import table
+from lorameta.training import finetune
+from lorameta.training.options import settings_of
 
 TRAIN = path("helpdesk_train.jsonl")
 TEST = path("helpdesk_test.jsonl")
@@ -39,12 +45,6 @@ SHOWN = ("base", "generated", "fine-tuned")
 def main() -> None:
     """Generate, fine-tune for comparison, score, and say where everything is."""
     use_plain_output()
-    from lorameta.bank import AdapterBank
-    from lorameta.data import load_examples
-    from lorameta.generate import generate_adapter
-    from lorameta.report.mixture import aligned, compared, mixture_lines, weights_table
-    from lorameta.report.scores import scores_table
-
     bank = AdapterBank.open()
     test = load_examples(TEST)
     print("A help desk wants its messages routed. It has labelled some of them:\n")
@@ -62,8 +62,6 @@ def main() -> None:
 
     trained, training, before = finetuned(bank)
     with waiting("loading the base model"):
-        from lorameta.evaluate import Scorer
-
         nearest = generate_adapter(TRAIN, bank=bank, operator="nearest")
         models = {
             "base": None,
@@ -108,12 +106,6 @@ def _clock() -> Iterator[SimpleNamespace]:
 
 def finetuned(bank: AdapterBank) -> tuple[Adapter, float, bool]:
     """Train on the same rows, or take what an earlier run trained; with its CPU seconds, and whether it was there."""
-    from lorameta.adapter import Adapter
-    from lorameta.base_model.load import base_fingerprint
-    from lorameta.files.atomic import sha256_file, write_file
-    from lorameta.training import finetune
-    from lorameta.training.options import settings_of
-
     note = FINETUNED.with_suffix(".json")
     wanted = {
         "rows": sha256_file(TRAIN),
@@ -138,8 +130,6 @@ def finetuned(bank: AdapterBank) -> tuple[Adapter, float, bool]:
 
 def _answers(test: list[Example], scores: dict[str, Scores]) -> str:
     """Return a few messages, evenly spaced, with the expected answer and those of some models."""
-    from lorameta.report.table import table
-
     rows = [
         [_message(test[i]), test[i].output, *(scores[name].predictions[i] for name in SHOWN)]
         for i in range(0, len(test), max(1, len(test) // EXAMPLES))

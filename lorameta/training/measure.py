@@ -6,9 +6,10 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from lorameta.base_model import ALL_LINEAR
 from lorameta.base_model.batch import EncodedExample, collate, decoder_of
 from lorameta.base_model.load import Base, cast
 from lorameta.base_model.shape import layer_stack
@@ -119,10 +120,6 @@ def quicker(base: Base, rows: Sequence[EncodedExample], settings: LoraTraining, 
 
 def settings_for(settings: LoraTraining, model: Any) -> LoraTraining:
     """Return the same settings with those of the targets that a part of the base has."""
-    from dataclasses import replace
-
-    from lorameta.base_model import ALL_LINEAR
-
     if settings.targets == (ALL_LINEAR,):
         return settings
     names = [name for name, _ in model.named_modules()]
