@@ -37,7 +37,7 @@ def test_summaries_alone(parts, tmp_path, tiny_bank):
 
 def test_sentence_summaries(parts, tmp_path, monkeypatch):
     """The encoder is replaced; what it would be asked, and what becomes of its answer, is not."""
-    import lorameta.encoder as encoders
+    from lorameta.bank_builder import summarise
     from lorameta.encoder.sentence import moments
     from lorameta.encoder.summary import DatasetSummary
 
@@ -54,7 +54,7 @@ def test_sentence_summaries(parts, tmp_path, monkeypatch):
             return DatasetSummary(len(cloud), mean=mean, covariance_factor=factor, residual_variance=residual,
                                   sample=sample)  # fmt: skip
 
-    monkeypatch.setattr(encoders, "SentenceEncoder", Fake)
+    monkeypatch.setattr(summarise, "SentenceEncoder", Fake)
     build(tmp_path / "bank", **options(parts, sentences=True))
     bank = AdapterBank.open(tmp_path / "bank")
     assert bank.summaries.has("sentence")
