@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorameta.data import PromptTemplate
+from lorameta.data.template import PromptTemplate
 from lorameta.files import json_text
 
 FILE = "lorameta.json"

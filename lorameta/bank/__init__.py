@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from lorameta.bank.bank import AdapterBank
-from lorameta.bank.check import CheckReport, check_bank, check_directory
 from lorameta.bank.records import AdapterRecord, BaseRecord, Manifest
-from lorameta.bank.write import write_bank
 from lorameta.files.shipped import embedded_path
+
+if TYPE_CHECKING:
+    from lorameta.bank.check import CheckReport, check_bank, check_directory
+    from lorameta.bank.write import write_bank
 
 __all__ = [
     "AdapterBank",
@@ -19,3 +24,10 @@ __all__ = [
     "embedded_path",
     "write_bank",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "lorameta.bank.write" if name == "write_bank" else "lorameta.bank.check"
+    return getattr(import_module(home), name)  # to open a bank is quicker without them

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lorameta.base_model.shared_prefix import common_beginning
-
 if TYPE_CHECKING:
     from lorameta.data import Example
 
@@ -107,6 +105,8 @@ def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: fl
 
 def _seconds_per_row(labelled: Sequence[Example], parameters: int) -> float:
     """Return a forward pass over one row; the beginning that all prompts share is run once and does not count."""
+    from lorameta.base_model.shared_prefix import common_beginning
+
     if not labelled:
         return 0.0
     shared = common_beginning([example.input for example in labelled]) if len(labelled) > 1 else 0
