@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.common import RESULTS, load, table
 
 #: Ways of using labelled rows: what the table calls them, and what stands around the number in the method's name.
@@ -12,6 +14,15 @@ LABEL_WAYS = (
     ("LoRA by gradient descent, three epochs", "fine-tuned on ", ", to its end"),
 )
 COUNTS = (4, 16, 64, 128, 256)
+#: What is compared in pairs, and with which controls.
+PAIRS = {
+    "normalized js": ("random bank", "uniform", "shuffled weights", "nearest js"),
+    "trial": ("random bank", "uniform", "normalized js"),
+    "auto, 128 rows": (
+        "normalized js", "trial", "random bank", "multi-task adapter", "few-shot prompt, 5",
+        "fit without bank, 128 rows", "fine-tuned on 128 rows, seconds of auto", "own adapter",
+    ),
+}  # fmt: skip
 
 
 def labels_table() -> list[str]:
@@ -30,6 +41,29 @@ def labels_table() -> list[str]:
         rows.append([name, *cells])
     head = [f"{found['tasks']} tasks: exact match / loss (CPU seconds)", *(f"{count} labels" for count in COUNTS)]
     return table(head, rows)
+
+
+def pairs_table(study: dict[str, Any]) -> list[str]:
+    """Differences on the same tasks, with their intervals: the mixtures and `auto` against each control."""
+    lines = study["settings"]["loo"]
+    rows = []
+    for name, controls in PAIRS.items():
+        for control in (c for c in controls if name in lines and c in lines):
+            cells = []
+            for metric, form in (("exact_match", "+.3f"), ("loss", "+.2f")):
+                mean, *ends = over(lines, name, control, metric)
+                cells.append(f"{mean:{form}} ({ends[0]:{form}} to {ends[1]:{form}})")
+            rows.append([name, control, *cells])
+    return table([f"{study['tasks']} tasks", "against", "exact match (95 %)", "loss (95 %)"], rows)
+
+
+def over(lines: dict[str, Any], name: str, control: str, metric: str) -> list[float]:
+    """Mean difference between two methods on the same tasks, and the ends of its interval."""
+    found = lines[name].get("over", {}).get(control)
+    if found is not None:
+        return list(found[metric])
+    mean, low, high = lines[control]["over"][name][metric]
+    return [-mean, -high, -low]
 
 
 def settings_table() -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.choice_tables import by_block_table, labels_table, recipe_table, settings_table
+from benchmarks.choice_tables import by_block_table, labels_table, pairs_table, recipe_table, settings_table
 from benchmarks.common import RESULTS, ROOT, load, table
 from benchmarks.refine.report import PARTS
 from benchmarks.scale import report as scale_report
@@ -218,6 +218,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
         study_table("loo") + study_figure("_costs", "Exact match against the CPU seconds that making the adapter took")
     ),
     "study-source": lambda: study_table("source"),
+    "study-pairs": lambda: pairs_table(load(study_name())),
     "labels": labels_table,
     "settings": settings_table,
     "by-block": by_block_table,

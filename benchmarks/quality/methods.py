@@ -31,10 +31,11 @@ from lorameta.operator import OPERATORS
 BASE, OWN = "base", "own adapter"
 #: The setting that the paper found best, and the controls that everything is compared with in pairs.
 PAPER = "normalized js"
-CONTROLS = ("uniform", "random bank", PAPER)
-BLANK = "\n\n"
-#: Labelled rows of a user who has some.
+#: Labelled rows of a user who has some, and what is made of them by default.
 LABELS = 128
+AUTO = f"auto, {LABELS} rows"
+CONTROLS = ("uniform", "random bank", PAPER, AUTO)
+BLANK = "\n\n"
 #: Labelled rows along which the study draws curves.
 COUNTS = (4, LABELLED, 64, LABELS, 256)
 #: Adapters of the random pick; rows per task of the multi-task adapters, and their number.

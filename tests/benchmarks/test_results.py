@@ -61,3 +61,18 @@ def test_the_default_is_the_row_that_the_study_calls_so():
 
     assert quality()["default"] == f"{FALLBACK} {generate.DISTANCE} (factor)"
     assert (OPERATORS[FALLBACK].temperature, generate.OPERATOR, generate.COMBINER) == (1.0, "auto", "auto")
+
+
+def test_differences_in_pairs_are_those_of_the_tasks():
+    from benchmarks.choice_tables import PAIRS, over
+
+    study = quality("quality_smollm2")
+    lines, rows = study["settings"]["loo"], list(study["by_task"].values())
+    compared = [(name, control) for name, controls in PAIRS.items() for control in controls]
+    there = [(name, control) for name, control in compared if name in lines and control in lines]
+    assert there
+    for name, control in there:
+        for metric in ("exact_match", "loss"):
+            mean, low, high = over(lines, name, control, metric)
+            assert mean == pytest.approx(sum(r[name][metric] - r[control][metric] for r in rows) / len(rows), abs=2e-4)
+            assert low <= mean <= high
