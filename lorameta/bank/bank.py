@@ -174,7 +174,9 @@ class AdapterBank:
 
     def keeping(self) -> AdapterBank:
         """Return a view of the same adapters that reads and verifies each once and keeps it in memory as long as the
-        view lives; where all of them are more than `VERIFY_BYTES`, it keeps none."""
+        view lives; where all of them are more than `VERIFY_BYTES`, it keeps none. Of such a view, itself."""
+        if self._kept is not None:
+            return self
         view = self.select(self.ids)
         if sum(record.bytes for record in view.records.values()) <= VERIFY_BYTES:
             view._kept = {}

@@ -33,7 +33,7 @@ TEST = path("helpdesk_test.jsonl")
 OUTPUT = Path("demo-output") / "helpdesk-adapter"
 FINETUNED = Path("demo-output") / "helpdesk-finetuned"
 #: Seconds that generating may plan for: less than the default, and enough for every stage.
-BUDGET = 40.0
+BUDGET = 50.0
 #: Settings of the fine-tune beside the defaults of `lorameta finetune`.
 SETTINGS: dict[str, Any] = {}
 #: Tokens that an answer may have beyond the longest label.
@@ -45,7 +45,7 @@ SHOWN = ("base", "generated", "fine-tuned")
 def main() -> None:
     """Generate, fine-tune for comparison, score, and say where everything is."""
     use_plain_output()
-    bank = AdapterBank.open()
+    bank = AdapterBank.open().keeping()
     test = load_examples(TEST)
     print("A help desk wants its messages routed. It has labelled some of them:\n")
     print("\n".join(f"    {line}" for line in load_examples(TRAIN)[0].text.splitlines() if line))

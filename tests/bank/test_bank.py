@@ -137,6 +137,7 @@ def test_a_view_that_keeps_reads_each_adapter_once(root, monkeypatch):
     weights = root / bank.records[first].path / "adapter_model.safetensors"
     weights.write_bytes(b"damaged since")
     assert kept[first] is found
+    assert kept.keeping()[first] is found
     with pytest.raises(BankError, match=first):
         bank[first]
     monkeypatch.setattr("lorameta.bank.bank.VERIFY_BYTES", 0)
