@@ -1,4 +1,4 @@
-"""Write the tables of docs/results.md, and the one of the README, from benchmarks/results; prose is written by hand.
+"""Write the tables of docs/results.md and of the READMEs from benchmarks/results; prose is written by hand.
 
 python -m benchmarks.tables
 """
@@ -16,7 +16,7 @@ from benchmarks.common import RESULTS, ROOT, load, table
 from benchmarks.refine.report import PARTS
 from benchmarks.scale import report as scale_report
 
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "adapter_bank" / "smollm2" / "README.md")
 PLACE = re.compile(r"(<!-- table ([a-z0-9-]+) -->\n).*?(<!-- /table \2 -->)", re.DOTALL)
 #: The study of the default bank, or that of the bank of 89 small adapters while there is no other.
 STUDIES = ("quality_smollm2", "quality")

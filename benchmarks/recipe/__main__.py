@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,6 @@ def compare(
 ) -> dict[str, Any]:  # fmt: skip
     """Train a recipe's adapter on every task, then rebuild each from the others."""
     folder = options.work / name
-    begun = time.perf_counter()
     adapters, initial = {}, None
     for task in tasks:
         where = folder / task.id
@@ -93,7 +91,6 @@ def compare(
                 raise SystemExit(f"{name}, {task.id}: {trained.diverged}")
             trained.adapter.save_pretrained(where)
         adapters[task.id] = Adapter.from_pretrained(where)
-    training = time.perf_counter() - begun
     scorer.model = base.model
     found = {}
     for task in tasks:
@@ -118,7 +115,6 @@ def compare(
         "linearity": round(float(np.median([entry["linearity"] for entry in found.values()])), 4),
         "cosine": {"median": round(float(np.median(cosines)), 4), "most": round(float(cosines.max()), 4)},
         "norm": round(float(np.median(lengths)), 3),
-        "seconds_an_adapter": round(training / len(tasks), 1),
         "tasks": found,
     }
 

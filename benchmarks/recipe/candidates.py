@@ -60,6 +60,7 @@ CANDIDATES = {
     "b-r4-random": Candidate("whether the directions of A matter", b_alone(4, 2e-3, "random")),
     "b-r8-principal": Candidate("twice the numbers", b_alone(8, 2e-3)),
     "b-r4-principal-1e-3": Candidate("trained less, nearer to linear", b_alone(4, 1e-3)),
+    "b-r4-principal-5e-4": Candidate("trained still less", b_alone(4, 5e-4)),
     "b-r4-principal-3e-3": Candidate("trained more", b_alone(4, 3e-3)),
     "ab-r4": Candidate("both factors, from one start", {"rank": 4, "learning_rate": 1e-3}),
     "b-r6-q-v-o-down": Candidate(
