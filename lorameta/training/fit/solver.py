@@ -67,6 +67,7 @@ def minimise(
     objective: Objective, start: np.ndarray, *, iterations: int = ITERATIONS, deadline: float | None = None
 ) -> np.ndarray:
     """Minimise by L-BFGS until it converges, after `iterations`, or at `deadline` (of ``time.perf_counter``)."""
+    import torch
     from scipy.optimize import minimize
 
     def stop(_: np.ndarray) -> None:
@@ -74,7 +75,12 @@ def minimise(
             raise StopIteration
 
     options = {"maxiter": iterations, "ftol": 1e-6, "gtol": 1e-7}
-    found = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", callback=stop, options=options)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the products are small: two threads wait for each other longer than they work
+    try:
+        found = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", callback=stop, options=options)
+    finally:
+        torch.set_num_threads(threads)
     return np.asarray(found.x, dtype=np.float32).reshape(start.shape)
 
 
