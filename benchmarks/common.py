@@ -17,9 +17,10 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def stamp(arguments: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Command, commit and machine of a run; the data folder is named DATA, wherever it lies."""
-    data = str((arguments or {}).get("data", ""))
-    words = ["DATA" if word == data else word for word in sys.argv[1:]]
+    """Command, commit and machine of a run; paths are named DATA and TEXT, wherever they lie."""
+    given = arguments or {}
+    named = {str(given.get("data", "")): "DATA", str(given.get("calibration", "")): "TEXT"}
+    words = [named.get(word, word) for word in sys.argv[1:]]
     script = Path(sys.argv[0]).resolve().relative_to(ROOT).with_suffix("")
     name = ".".join(script.parts).removesuffix(".__main__")
     found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False)

@@ -16,6 +16,7 @@ def test_a_result_names_its_command_and_commit(path):
     result = json.loads(path.read_text(encoding="utf-8"))
     assert result["command"].startswith("python ")
     assert len(result["commit"]) >= 7
+    assert not [word for word in result["command"].split() if word.startswith("/")], "a path of one machine"
 
 
 def quality(name: str = "quality"):
