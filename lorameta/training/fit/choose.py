@@ -63,7 +63,7 @@ class Part:
     penalty : float
     rank : int
     again : bool
-        Whether B is fitted again behind the cut; it changes nothing at the default rank.
+        Whether B is fitted again behind the cut, as it is where a rank is asked for.
     """
 
     where: str
