@@ -82,7 +82,7 @@ class Candidate:
         In the order in which they are fitted.
     scores : RowScores
     folds : list of (AnswerStates, AnswerStates)
-        The rows fitted on and those held out, with the update.
+        The rows fitted on and those held out, with the update; empty where nothing is fitted on top of it.
     """
 
     parts: tuple[Part, ...]
@@ -167,7 +167,8 @@ def candidates(
             break
         found[name] = Candidate((), RowScores(*np.empty((3, 0))), folds)
         for where in ("block", "head") if name == "both" else (name,):
-            added = _candidate(where, found[name].folds, make, rank, again, deadline)
+            below = name == "both" and where == "block"
+            added = _candidate(where, found[name].folds, make, rank, again, deadline, below)
             found[name] = replace(added, parts=found[name].parts + added.parts)
     return found
 
@@ -179,6 +180,7 @@ def _candidate(
     rank: int,
     again: bool,
     deadline: float | None,
+    below: bool,
 ) -> Candidate:
     fits = [make(where, states) for states, _ in folds]
     found = [fit.start() for fit in fits]
@@ -196,8 +198,11 @@ def _candidate(
             break
     assert best is not None  # there is a penalty
     penalty, scores, cuts, after = best
+    part = Part(where, penalty, rank, again)
+    if not below:
+        return Candidate((part,), scores, [])
     seen = [fit.applied(states, *cut) for fit, cut, (states, _) in zip(fits, cuts, folds, strict=True)]
-    return Candidate((Part(where, penalty, rank, again),), scores, list(zip(seen, after, strict=True)))
+    return Candidate((part,), scores, list(zip(seen, after, strict=True)))
 
 
 def joined(parts: Sequence[RowScores]) -> RowScores:
