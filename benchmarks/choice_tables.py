@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from benchmarks.common import RESULTS, load, table
+from benchmarks.common import RESULTS, ROOT, load, table
+
+DEFAULT_BANK = ROOT / "adapter_bank" / "smollm2" / "bank.json"
 
 #: Ways of using labelled rows: what the table calls them, and what stands around the number in the method's name.
 LABEL_WAYS = (
@@ -110,3 +113,16 @@ def recipe_table() -> list[str]:
             "million numbers", "own adapter", "normalized js", "trial", "gap closed, normalized js",
             "gap closed, trial", "linearity index", "median cosine"]  # fmt: skip
     return table(head, rows)
+
+
+def adapters_table() -> list[str]:
+    """Every adapter of the default bank beside its base, with where its rows come from: from ``bank.json``."""
+    rows = []
+    for entry in sorted(json.loads(DEFAULT_BANK.read_text(encoding="utf-8"))["adapters"], key=lambda one: one["id"]):
+        base, adapter = entry["scores"]["test"]["base"], entry["scores"]["test"]["adapter"]
+        cells = [f"{one[key]:.2f}" if key in one else ""
+                 for key in ("exact_match", "rouge_l", "loss") for one in (base, adapter)]  # fmt: skip
+        rows.append([entry["id"], entry["family"], *cells, entry["source"]["repo"], entry["licence"]])
+    head = ["adapter", "family", "exact match: base", "adapter", "ROUGE-L: base", "adapter", "loss: base", "adapter",
+            "source", "licence of the rows"]  # fmt: skip
+    return table(head, rows, left=(0, 1, 8, 9))

@@ -8,7 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def load(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
-    rule = "|---" + "|---:" * (len(head) - 1) + "|"
+def table(head: list[str], rows: Iterable[list[str]], left: Collection[int] = (0,)) -> list[str]:
+    """Lines of a Markdown table; `left` are the columns of words, the others are aligned on the right."""
+    rule = "|" + "".join("---|" if column in left else "---:|" for column in range(len(head)))
     return [f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)]

@@ -11,7 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.choice_tables import by_block_table, labels_table, pairs_table, recipe_table, settings_table
+from benchmarks.choice_tables import (
+    adapters_table,
+    by_block_table,
+    labels_table,
+    pairs_table,
+    recipe_table,
+    settings_table,
+)
 from benchmarks.common import RESULTS, ROOT, load, table
 from benchmarks.refine.report import PARTS
 from benchmarks.scale import report as scale_report
@@ -223,6 +230,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "settings": settings_table,
     "by-block": by_block_table,
     "recipe": recipe_table,
+    "adapters": adapters_table,
     "fit": fit_table,
     "transfer": transfer_table,
     "updates": updates_table,

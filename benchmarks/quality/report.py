@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from benchmarks.quality.case import LOO, SOURCE, sources_of
 from benchmarks.quality.methods import BASE, CONTROLS, OWN, PAPER
 from benchmarks.quality.statistics import METRICS, comparison, forecasts, gains, outside_check, updates
 from lorameta.bank import AdapterBank
+from lorameta.bank.edit import update
+from lorameta.bank.records import AdapterRecord
 from lorameta.mixing.forecast import FILE, LEVEL, SETTINGS, Record
 
 TITLES = {
@@ -21,7 +24,7 @@ TITLES = {
 
 
 def report(bank: AdapterBank, arguments: argparse.Namespace, found: dict[str, dict[str, dict[str, Any]]]) -> None:
-    """Write ``results/quality_BANK.json``, ``.md`` and ``.png``; with ``--record``, the bank's record as well."""
+    """Write ``results/quality_BANK.json``, ``.md`` and ``.png``, and into the bank what it is to hold of them."""
     names, sources = arguments.methods, sources_of(bank)
     scores = found.get(LOO) or next(iter(found.values()))
     tasks = list(scores)
@@ -54,6 +57,8 @@ def report(bank: AdapterBank, arguments: argparse.Namespace, found: dict[str, di
     seconds = [bank.records[task].training.get("train_seconds") for task in tasks]
     if None not in seconds:
         result["own_adapter_seconds_mean"] = round(float(np.mean(np.array(seconds, dtype=float))), 1)
+    if arguments.record_scores:
+        record_scores(bank, scores)
     forecast_of = arguments.record or (PAPER if PAPER in names else None)
     if forecast_of and len(tasks) > 3:
         p_values = np.array([line[forecast_of]["p_value"] for line in scores.values()], dtype=float)
@@ -67,6 +72,22 @@ def report(bank: AdapterBank, arguments: argparse.Namespace, found: dict[str, di
     name = arguments.name or f"quality_{bank.name}"
     write(name, result, markdown(result))
     pictures(name, result)
+
+
+def record_scores(bank: AdapterBank, found: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """Write into ``bank.json`` what base and adapter scored on the test rows of each task."""
+
+    def scored(record: AdapterRecord) -> AdapterRecord:
+        line = found.get(record.id)
+        if line is None:
+            return record
+        test = {
+            name: {metric: round(line[method][metric], 5) for metric in METRICS} | {"rows": line[method]["rows"]}
+            for name, method in (("base", BASE), ("adapter", OWN))
+        }
+        return replace(record, scores=record.scores | {"test": test})
+
+    update(bank.path, lambda manifest: replace(manifest, adapters=tuple(scored(one) for one in manifest.adapters)))
 
 
 def markdown(result: dict[str, Any]) -> str:

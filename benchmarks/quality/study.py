@@ -62,6 +62,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--again", default="", help="methods to measure again")
     parser.add_argument("--report-only", action="store_true", help="measure nothing")
     parser.add_argument("--record", metavar="METHOD", help="write the bank's leave_one_out.json from this method")
+    parser.add_argument("--record-scores", action="store_true", help="write base's and adapters' scores into bank.json")
     parser.add_argument("--name", help="of the results; quality_BANK by default")
     arguments = parser.parse_args(words)
     if arguments.methods == "list":

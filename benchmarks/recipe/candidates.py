@@ -61,13 +61,14 @@ CANDIDATES = {
     "b-r8-principal": Candidate("twice the numbers", b_alone(8, 2e-3)),
     "b-r4-principal-1e-3": Candidate("trained less, nearer to linear", b_alone(4, 1e-3)),
     "b-r4-principal-5e-4": Candidate("trained still less", b_alone(4, 5e-4)),
+    "b-r4-principal-3e-4": Candidate("trained less again", b_alone(4, 3e-4)),
     "b-r4-principal-3e-3": Candidate("trained more", b_alone(4, 3e-3)),
-    "ab-r4": Candidate("both factors, from one start", {"rank": 4, "learning_rate": 1e-3}),
+    "ab-r4": Candidate("both factors, from one start", {"rank": 4, "learning_rate": 5e-4}),
     "b-r6-q-v-o-down": Candidate(
-        "a third of the layers' numbers", b_alone(6, 3e-3, targets=("q_proj", "v_proj", "o_proj", "down_proj"))
+        "half of the numbers", b_alone(6, 5e-4, targets=("q_proj", "v_proj", "o_proj", "down_proj"))
     ),
     "b-r8-upper-half": Candidate(
         "as many numbers in half of the blocks: passes could start from cached states",
-        b_alone(8, 2e-3, targets=UPPER_HALF),
+        b_alone(8, 5e-4, targets=UPPER_HALF),
     ),
 }
