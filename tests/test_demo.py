@@ -33,6 +33,32 @@ def test_the_demo_prints_weights_scores_answers_and_what_is_next(bank, tmp_path,
     assert (tmp_path / "demo-output" / "helpdesk-adapter" / "adapter_model.safetensors").is_file()
 
 
+def test_a_second_run_scores_only_what_it_made(bank, monkeypatch, capsys):
+    demo.main()
+    first = capsys.readouterr().out
+    scored = []
+    score = demo.Scorer.score
+    monkeypatch.setattr(
+        demo.Scorer, "score", lambda self, *args, **more: scored.append(args) or score(self, *args, **more)
+    )
+
+    def again():
+        scored.clear()
+        demo.main()
+        output = capsys.readouterr().out
+        for model in ("base", "nearest", "by distances", "fine-tuned"):
+            line = re.search(rf"^{model} .*$", first, re.MULTILINE)
+            assert line
+            assert line[0] in output
+        return output
+
+    assert "All but generated were scored by an earlier run." in again()
+    assert len(scored) == 1
+    demo.SCORED.write_text('{"of": 1', encoding="utf-8")
+    assert "by an earlier run" not in again()
+    assert len(scored) == 5
+
+
 def test_the_fine_tune_is_trained_once_for_the_same_rows_base_and_settings(bank, monkeypatch, capsys):
     said = "in the first run only"
 

@@ -6,11 +6,13 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from lorameta import __version__
 from lorameta.adapter import Adapter
 from lorameta.bank import AdapterBank
 from lorameta.base_model.load import base_fingerprint
@@ -32,6 +34,8 @@ TRAIN = path("helpdesk_train.jsonl")
 TEST = path("helpdesk_test.jsonl")
 OUTPUT = Path("demo-output") / "helpdesk-adapter"
 FINETUNED = Path("demo-output") / "helpdesk-finetuned"
+#: Scores of all models but the generated one, which is made anew in each run.
+SCORED = Path("demo-output") / "scores.json"
 #: Seconds that generating may plan for: less than the default, and enough for every stage.
 BUDGET = 50.0
 #: Settings of the fine-tune beside the defaults of `lorameta finetune`.
@@ -39,6 +43,7 @@ SETTINGS: dict[str, Any] = {}
 #: Tokens that an answer may have beyond the longest label.
 MARGIN = 4
 EXAMPLES = 5
+MODELS = ("base", "nearest", "by distances", "generated", "fine-tuned")
 SHOWN = ("base", "generated", "fine-tuned")
 
 
@@ -61,25 +66,28 @@ def main() -> None:
     print(f"\n{aligned([*mixture_lines(adapter.report), *took])}", flush=True)
 
     trained, training, before = finetuned(bank)
+    wanted = {"version": __version__, "bank": bank.content_hash, "rows": [sha256_file(TRAIN), sha256_file(TEST)]}
+    said = noted(SCORED, wanted).get("scores", {}) if before else {}
+    scores = {name: Scores(**one) for name, one in said.items()}
     with waiting("loading the base model"):
         nearest = generate_adapter(TRAIN, bank=bank, operator="nearest")
-        models = {
-            "base": None,
-            "nearest": nearest,
-            "by distances": generate_adapter(TRAIN, bank=bank, operator="normalized"),
-            "generated": adapter,
-            "fine-tuned": trained,
-        }
+        models: dict[str, Adapter | None] = {"base": None, "nearest": nearest, "generated": adapter}
+        models |= {"by distances": generate_adapter(TRAIN, bank=bank, operator="normalized"), "fine-tuned": trained}
+        models = {name: models[name] for name in MODELS if name not in scores}
         scorer = Scorer(bank.base_model, revision=bank.base_revision)
         answers = scorer.tokenizer([example.output for example in test], add_special_tokens=False)["input_ids"]
         scorer.max_new_tokens = max(map(len, answers)) + MARGIN
     with counting("scoring", len(test) * len(models), "rows") as progress:
-        scores = {name: scorer.score(test, model, progress=progress) for name, model in models.items()}
+        scores |= {name: scorer.score(test, model, progress=progress) for name, model in models.items()}
+    scores = {name: scores[name] for name in MODELS}
+    note(SCORED, wanted, scores={name: asdict(one) for name, one in scores.items() if name != "generated"})
     print(f"\n2. The answers to {len(test)} other messages, which had no part in the above\n")
     print(scores_table(scores))
     print(f"nearest: the adapter {next(iter(nearest.weights))} of the bank")
     print("by distances: no label is looked at and no model is run (--fast)")
     print("fine-tuned: a LoRA adapter trained from scratch on the same rows (lorameta finetune)")
+    if len(models) == 1:
+        print("All but generated were scored by an earlier run.")
     kept = ", when an earlier run trained it" if before else ""
     print(f"\nCPU time: {generating.cpu:.0f} s for generated, {training:.0f} s for fine-tuned{kept}.")
     print(f"\n3. Some of them\n\n{_answers(test, scores)}")
@@ -106,26 +114,36 @@ def _clock() -> Iterator[SimpleNamespace]:
 
 def finetuned(bank: AdapterBank) -> tuple[Adapter, float, bool]:
     """Train on the same rows, or take what an earlier run trained; with its CPU seconds, and whether it was there."""
-    note = FINETUNED.with_suffix(".json")
+    beside = FINETUNED.with_suffix(".json")
     wanted = {
         "rows": sha256_file(TRAIN),
         "base": f"{bank.base_model} {base_fingerprint(bank.base_model, bank.base_revision)}",
         "settings": settings_of(SETTINGS).as_dict(),
     }
-    try:
-        said = json.loads(note.read_text(encoding="utf-8"))
-        if said["of"] == json.loads(json.dumps(wanted)):
-            return Adapter.from_pretrained(FINETUNED), float(said["cpu_seconds"]), True
-    except (OSError, ValueError, TypeError, KeyError, LorametaError):
-        pass  # not there, or not whole: it is trained
+    with suppress(ValueError, TypeError, KeyError, LorametaError):  # not there, or not whole: it is trained
+        return Adapter.from_pretrained(FINETUNED), float(noted(beside, wanted)["cpu_seconds"]), True
     print(
         "\nTo compare, a LoRA adapter is trained on the same rows: some minutes, in the first run only ...", flush=True
     )
     with waiting("fine-tuning"), _clock() as training:
         adapter = finetune(TRAIN, bank.base_model, revision=bank.base_revision, settings=SETTINGS)
         adapter.save_pretrained(FINETUNED)
-    write_file(note, json.dumps({"of": wanted, "cpu_seconds": round(training.cpu, 1)}, indent=1).encode())
+    note(beside, wanted, cpu_seconds=round(training.cpu, 1))
     return adapter, training.cpu, False
+
+
+def noted(file: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier run noted of the same things; nothing if it did not, or the file is not whole."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        return dict(said) if said["of"] == json.loads(json.dumps(wanted)) else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def note(file: Path, wanted: dict[str, Any], **facts: Any) -> None:
+    """Write down what a later run need not make again."""
+    write_file(file, json.dumps({"of": wanted, **facts}, indent=1).encode())
 
 
 def _answers(test: list[Example], scores: dict[str, Scores]) -> str:
