@@ -41,7 +41,10 @@ def report(bank: AdapterBank, arguments: argparse.Namespace, found: dict[str, di
         ),
         "rows_per_task_at_most": arguments.rows,
         "reference": PAPER,
-        "settings": {setting: comparison(lines, names) for setting, lines in found.items()},
+        "settings": {
+            setting: comparison(lines, [name for name in names if name in next(iter(lines.values()))])
+            for setting, lines in found.items()
+        },
         "tasks_by_setting": {setting: len(lines) for setting, lines in found.items()},
         "updates": updates(bank),
         "outside": outside_check(bank, arguments.data, tasks, "js"),

@@ -186,7 +186,7 @@ def measure(task: str, setting: str, folder: Path, options: dict[str, Any]) -> s
 
 
 def collect(folder: Path, tasks: list[str], arguments: argparse.Namespace) -> dict[str, dict[str, dict[str, Any]]]:
-    """Setting → task → method → scores; of a setting, the tasks with all methods.
+    """Setting → task → method → scores; of a setting, the tasks with all methods that were run in it.
 
     Where a task or a method is the same in both settings, the scores of `loo` stand in both. A method that could not
     be run on any task (a base without a chat template, a missing extra) is taken off the list.
@@ -197,12 +197,14 @@ def collect(folder: Path, tasks: list[str], arguments: argparse.Namespace) -> di
         arguments.methods.remove(name)
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for setting in arguments.settings:
-        scores = {task: loo[task] | read_scores(score_file(folder, task, setting)) for task in tasks}
-        whole = {task: line for task, line in scores.items() if all(name in line for name in arguments.methods)}
+        own = {task: read_scores(score_file(folder, task, setting)) for task in tasks}
+        names = [n for n in arguments.methods if not METHODS[n].uses_bank or any(n in line for line in own.values())]
+        scores = {task: {n: one for n, one in (loo[task] | own[task]).items() if n in names} for task in tasks}
+        whole = {task: line for task, line in scores.items() if all(name in line for name in names)}
         if whole:
             found[setting] = whole
         for task in tasks:
-            if absent := [name for name in arguments.methods if name not in scores[task]]:
+            if absent := [name for name in names if name not in scores[task]]:
                 print(f"{setting} {task} is left out of the report: no {', '.join(absent)}", file=sys.stderr)
     if not found:
         raise SystemExit("no task has all methods yet")
