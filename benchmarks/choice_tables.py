@@ -115,6 +115,19 @@ def recipe_table() -> list[str]:
     return table(head, rows)
 
 
+def rates_table() -> list[str]:
+    """The default bank beside one that was trained less: whole banks, the same tasks left out."""
+    banks = [load(name) for name in ("quality_smollm2", "quality_smollm2_5e-4")]
+    lines = [bank["settings"]["loo"] for bank in banks]
+    if banks[0]["tasks"] != banks[1]["tasks"]:
+        raise ValueError("the two studies are of different tasks")
+    rows = [[name, *(f"{one[name]['exact_match']:.3f} / {one[name]['loss']:.2f}" for one in lines)]
+            for name in lines[1]]  # fmt: skip
+    for said, key in (("median norm", "update_norm_median"), ("median cosine", "update_cosine_median")):
+        rows.append([f"{said} of updates", *(f"{bank['updates'][key]:.2f}" for bank in banks)])
+    return table([f"{banks[0]['tasks']} tasks, 121 adapters: exact match / loss", "2e-3", "5e-4"], rows)
+
+
 def adapters_table() -> list[str]:
     """Every adapter of the default bank beside its base, with where its rows come from: from ``bank.json``."""
     rows = []

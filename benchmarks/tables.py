@@ -16,6 +16,7 @@ from benchmarks.choice_tables import (
     by_block_table,
     labels_table,
     pairs_table,
+    rates_table,
     recipe_table,
     settings_table,
 )
@@ -230,6 +231,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "settings": settings_table,
     "by-block": by_block_table,
     "recipe": recipe_table,
+    "rates": rates_table,
     "adapters": adapters_table,
     "fit": fit_table,
     "transfer": transfer_table,
