@@ -153,12 +153,13 @@ def pictures(name: str, result: dict[str, Any]) -> None:
 
     tables = {setting: table for setting, table in result["settings"].items() if set(table) - {BASE, OWN}}
     if tables:
-        rows = [method for method in next(iter(tables.values())) if method not in (BASE, OWN)]
-        fig, axes = plt.subplots(1, len(tables), figsize=(5 + 4 * len(tables), 0.3 * len(rows) + 1.5), sharey=True,
+        height = 0.3 * max(map(len, tables.values())) + 1.5
+        fig, axes = plt.subplots(1, len(tables), figsize=(1 + 8 * len(tables), height),
                                  layout="constrained", squeeze=False)  # fmt: skip
         for ax, (setting, table) in zip(axes[0], tables.items(), strict=True):
             lines = [(n, 100 * (table[n]["exact_match_gap_closed"] or 0),
-                      *(100 * e for e in table[n]["exact_match_gap_closed_interval"])) for n in rows]  # fmt: skip
+                      *(100 * e for e in table[n]["exact_match_gap_closed_interval"]))
+                     for n in table if n not in (BASE, OWN)]  # fmt: skip
             middle = {}
             if "uniform" in table:
                 gap = table["uniform"]["exact_match_gap_closed"] or 0
