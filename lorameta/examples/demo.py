@@ -34,7 +34,7 @@ TRAIN = path("helpdesk_train.jsonl")
 TEST = path("helpdesk_test.jsonl")
 OUTPUT = Path("demo-output") / "helpdesk-adapter"
 FINETUNED = Path("demo-output") / "helpdesk-finetuned"
-#: Scores of all models but the generated one, which is made anew in each run.
+#: Scores of all models but the generated one, which is made in each run.
 SCORED = Path("demo-output") / "scores.json"
 #: Seconds that generating may plan for: less than the default, and enough for every stage.
 BUDGET = 50.0
@@ -133,7 +133,7 @@ def finetuned(bank: AdapterBank) -> tuple[Adapter, float, bool]:
 
 
 def noted(file: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run noted of the same things; nothing if it did not, or the file is not whole."""
+    """Return what an earlier run noted of the same things; nothing if it did not, or the file is not whole."""
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
         return dict(said) if said["of"] == json.loads(json.dumps(wanted)) else {}
