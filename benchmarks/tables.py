@@ -28,6 +28,8 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "adapter_bank"
 PLACE = re.compile(r"(<!-- table ([a-z0-9-]+) -->\n).*?(<!-- /table \2 -->)", re.DOTALL)
 #: The study of the default bank, or that of the bank of 89 small adapters while there is no other.
 STUDIES = ("quality_smollm2", "quality")
+#: The study of fewer methods on more tasks.
+MANY = "quality_smollm2_many"
 #: The runs that a bank's leave-one-out record was written from.
 FORECASTS = ("forecast_smollm2", *STUDIES)
 #: Methods in the README's table: their names in the study of the default bank, then in the older one.
@@ -64,9 +66,9 @@ def bracket(value: float, ends: list[float], form: str) -> str:
     return f"{value:{form}} ({ends[0]:{form}} to {ends[1]:{form}})"
 
 
-def study_table(setting: str, names: dict[str, str] | None = None) -> list[str]:
+def study_table(setting: str, names: dict[str, str] | None = None, name: str | None = None) -> list[str]:
     """One setting of the study; `names` maps the methods that are shown to what the table calls them."""
-    study = load(study_name())
+    study = load(name or study_name())
     lines = study["settings"].get(setting)
     if not lines:
         return ["Not measured."]
@@ -80,10 +82,10 @@ def study_table(setting: str, names: dict[str, str] | None = None) -> list[str]:
     chosen = names or [n for n in lines if lines[n]["group"] in GROUPS or n in (*SHORT, *SINGLE)]
     shown = {name: line for name, line in lines.items() if name in chosen}
     order = [name for name in names if name in shown] if names else list(shown)
-    for name in order:
-        line = shown[name]
+    for method in order:
+        line = shown[method]
         gap = line["exact_match_gap_closed"] or 0.0
-        cells = [names[name] if names else name, bracket(line["exact_match"], line["exact_match_interval"], ".3f")]
+        cells = [names[method] if names else method, bracket(line["exact_match"], line["exact_match_interval"], ".3f")]
         cells += [f"{line['rouge_l']:.3f}", f"{line['loss']:.2f}"]
         cells += [bracket(round(gap, 2) + 0.0, line["exact_match_gap_closed_interval"], ".0%")]
         cells += [f"{round(line['loss_gap_closed'] or 0.0, 2) + 0.0:.0%}"]
@@ -226,6 +228,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
         study_table("loo") + study_figure("_costs", "Exact match against the CPU seconds that making the adapter took")
     ),
     "study-source": lambda: study_table("source"),
+    "study-many": lambda: [*study_table("loo", name=MANY), "", *pairs_table(load(MANY))],
     "study-pairs": lambda: pairs_table(load(study_name())),
     "labels": labels_table,
     "settings": settings_table,
