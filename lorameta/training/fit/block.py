@@ -19,8 +19,8 @@ PENALTIES = (1.0, 0.2, 0.04)
 RIVALS, LOOKED_AT = 1000, 512
 #: Smallest mean probability of a token that is added.
 SHARE = 3e-6
-#: Iterations before rivals are looked for, and in each round behind. Twice as many fit the rows better and test rows
-#: no better, in twice the time.
+#: Iterations before rivals are looked for, and in each round behind. Twice as many fit the rows better, and test rows
+#: no better.
 FIRST, EACH = 10, 20
 
 
