@@ -143,8 +143,10 @@ class Auto:
         lacking = missing(bank.base_model, bank.base_revision)
         if lacking is not None:
             return budgets.Stages(why=lacking, more=("with the base model, adapters are tried on the labelled rows",))
+        from lorameta.base_model.load import pass_dtype
+
         size = parameters(bank.base_model, bank.base_revision)
-        return budgets.plan(self.labelled, len(bank), size, self.budget)
+        return budgets.plan(self.labelled, len(bank), size, self.budget, fast=pass_dtype() == "bfloat16")
 
     def _stages(self, seen: Comparison, progress: Progress) -> list[Mixture]:
         """Return the mixtures that passes over labelled rows give."""

@@ -1,7 +1,7 @@
 """What `operator="auto"` does with labelled rows in a number of seconds: decided beforehand, from sizes alone.
 
-The same rows, bank and budget give the same plan on every machine, so that the same call gives the same adapter. The
-seconds are those of a machine of two cores; a slower one takes longer.
+The same rows, bank, budget and precision of the passes give the same plan on every machine, so that the same call gives
+the same adapter. The seconds are those of a machine of two cores; a slower one takes longer.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 #: Default number of seconds.
 BUDGET = 60.0
-#: Operations per second of two AVX2 cores in such passes: 430 tokens/s through 135 million parameters.
-SPEED = 1.16e11
+#: Operations per second of two cores in such passes: with AVX2 in float32, 430 tokens/s through 135 million parameters,
+#: and with AMX in bfloat16.
+SPEED, FAST = 1.16e11, 2.2e11
 #: Characters of a token; seconds to import the libraries and open the bank, to load a base per parameter, and to solve
 #: a readout.
 CHARACTERS, STARTING, LOADING, SOLVING = 3.5, 5.0, 3e-8, 10.0
 #: Fewer labelled rows than this cannot be both looked at and held out.
 LEAST = 8
-#: Candidates and rows of `stack`, the best first; rows of the backward pass.
-STACKS = ((24, 64), (20, 48), (20, 32), (16, 32), (12, 32), (12, 24), (12, 16), (8, 16), (6, 12))
+#: Candidates and rows of `stack`, the best first: twice as many of either were no better (docs/results.md). Rows of the
+#: backward pass.
+STACKS = ((12, 32), (8, 32), (8, 24), (8, 16), (6, 12))
 GRADIENT_ROWS = 24
 #: Labelled rows up to which more of them are known to help.
 ENOUGH = 256
@@ -57,7 +59,7 @@ class Stages:
     more: tuple[str, ...] = field(default_factory=tuple)
 
 
-def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: float) -> Stages:
+def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: float, fast: bool = False) -> Stages:
     """Divide a budget among the stages.
 
     Parameters
@@ -69,8 +71,10 @@ def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: fl
         Of the base.
     budget : float
         Seconds.
+    fast : bool
+        Whether the processor multiplies in bfloat16.
     """
-    n, row = len(labelled), _seconds_per_row(labelled, parameters)
+    n, row = len(labelled), _seconds_per_row(labelled, parameters, FAST if fast else SPEED)
     few = f"{n} labelled row{'s' * (n != 1)}"
     if n < LEAST:
         return Stages(why=f"{few}, {LEAST} are needed to try adapters on", more=(f"{LEAST} labelled rows or more",))
@@ -92,6 +96,9 @@ def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: fl
     (candidates, rows), cost = next(
         ((size, cost) for size, cost in zip(sizes, costs, strict=True) if cost <= left), ((0, 0), 0.0)
     )
+    if fit:  # what `stack` leaves
+        more_rows = min(n - fit, int((left - cost) / row))
+        fit, left = fit + more_rows, left - more_rows * row
     more = []
     if n < ENOUGH:
         more.append(f"more labelled rows help (there are {n})")
@@ -103,7 +110,7 @@ def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: fl
     return Stages(held, gradient, rows, candidates, fit, seconds, why, tuple(more))
 
 
-def _seconds_per_row(labelled: Sequence[Example], parameters: int) -> float:
+def _seconds_per_row(labelled: Sequence[Example], parameters: int, speed: float) -> float:
     """Return a forward pass over one row; the beginning that all prompts share is run once and does not count."""
     from lorameta.base_model.shared_prefix import common_beginning
 
@@ -111,4 +118,4 @@ def _seconds_per_row(labelled: Sequence[Example], parameters: int) -> float:
         return 0.0
     shared = common_beginning([example.input for example in labelled]) if len(labelled) > 1 else 0
     characters = sum(len(example.input) + len(example.output) for example in labelled) / len(labelled) - shared
-    return (characters / CHARACTERS + 2) * 2 * parameters / SPEED
+    return (characters / CHARACTERS + 2) * 2 * parameters / speed

@@ -27,6 +27,11 @@ def rows(count, length=150):
     return [Example("A prompt that all share. " + "x" * length + f"{i}", ("yes",)) for i in range(count)]
 
 
+def apart(count, length):
+    """Rows that share no beginning."""
+    return [Example(f"{i} " + "x" * length, ("yes",)) for i in range(10_000, 10_000 + 90 * count, 90)]
+
+
 def test_a_plan_fits_its_budget_and_grows_with_it():
     plans = [budget.plan(rows(128), 120, SMOL, seconds) for seconds in (10, 20, 40, 60, 120, 600)]
     for seconds, plan in zip((10, 20, 40, 60, 120, 600), plans, strict=True):
@@ -37,6 +42,21 @@ def test_a_plan_fits_its_budget_and_grows_with_it():
     assert plans[-1].fit == 128
     assert (plans[-1].candidates, plans[-1].stack) == budget.STACKS[0]
     assert any("budget" in sentence for sentence in plans[1].more)
+
+
+def test_a_processor_with_bfloat16_does_more_in_the_same_seconds():
+    slow, fast = (budget.plan(apart(400, 300), 120, SMOL, 60, fast) for fast in (False, True))
+    assert slow.seconds <= 60
+    assert fast.seconds <= 60
+    assert slow.fit < fast.fit
+    assert slow.candidates * slow.stack <= fast.candidates * fast.stack
+
+
+def test_what_stack_leaves_of_a_budget_goes_to_the_readout():
+    plan = budget.plan(apart(400, 150), 120, SMOL, 60)
+    row = budget._seconds_per_row(apart(400, 150), SMOL, budget.SPEED)
+    assert 16 <= plan.fit < 400
+    assert 60 - plan.seconds < row
 
 
 def test_candidates_come_from_both_ends():

@@ -166,6 +166,7 @@ def decide(
         "candidates": {form: one.as_dict() for form, one in found.items()},
         "rank": {part.where: part.rank for part in best.parts},
         "penalty": {part.where: part.penalty for part in best.parts},
+        "scale": {part.where: part.scale for part in best.parts},
     }
     if not best.scores.mean_loss() < before.mean_loss():
         return {}, report | {"reason": "the loss on held-out rows did not fall"}
@@ -176,7 +177,8 @@ def decide(
         fit = make(part.where, states)
         deadline = None if budget is None else max(begin + budget, time.perf_counter() + 1.0)
         coefficients = fit.solve(part.penalty, fit.start(), deadline)
-        factors: Factors = fit.cut(coefficients, part.rank, part.penalty if part.again else None, deadline)
+        A, B = fit.cut(coefficients, part.rank, part.penalty if part.again else None, deadline)
+        factors: Factors = A, np.float32(part.scale) * B
         update[readout.head_name if part.where == "head" else readout.down_name] = LoraPair(*factors)
         if part is not best.parts[-1]:
             states = fit.applied(states, *factors)

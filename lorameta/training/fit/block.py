@@ -14,7 +14,7 @@ from lorameta.training.fit.solver import directions, minimise, spread, subspace
 from lorameta.training.fit.states import POSITIONS, AnswerStates, Readout, vocabulary_logits
 
 #: Strongest first; of coefficients in units of the states' own size, hence of any base.
-PENALTIES = (1.0, 0.2, 0.04)
+PENALTIES = (5.0, 1.0, 0.2, 0.04)
 #: Tokens outside the answers that are added in each round, and positions by which they are chosen.
 RIVALS, LOOKED_AT = 1000, 512
 #: Smallest mean probability of a token that is added.

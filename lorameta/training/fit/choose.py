@@ -22,6 +22,8 @@ RANK = 32
 CROSS = 400
 #: A weaker penalty is tried as long as the last one lowered the held-out loss by this share.
 GAIN = 0.01
+#: Of the update, tried where the whole of it raises the held-out loss: it answers more rows right, too surely.
+SCALES = (0.5, 0.25)
 #: The head, alone or on top, is taken only if the held-out loss falls by more than this share of the last block's:
 #: llama.cpp cannot apply an update of a head that is tied to the embedding.
 MARGIN = 0.05
@@ -64,12 +66,15 @@ class Part:
     rank : int
     again : bool
         Whether B is fitted again behind the cut, as it is where a rank is asked for.
+    scale : float
+        What the fitted update is multiplied with.
     """
 
     where: str
     penalty: float
     rank: int
     again: bool
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class Candidate:
         """For the report."""
         found: dict[str, Any] = {"loss": self.scores.mean_loss(), "exact_match": self.scores.exact_match()}
         for part in self.parts:
-            found[part.where] = {"penalty": part.penalty, "rank": part.rank}
+            found[part.where] = {"penalty": part.penalty, "rank": part.rank, "scale": part.scale}
         return found
 
 
@@ -198,7 +203,14 @@ def _candidate(
             break
     assert best is not None  # there is a penalty
     penalty, scores, cuts, after = best
-    part = Part(where, penalty, rank, again)
+    scale, before = 1.0, joined([predict(held) for _, held in folds]).mean_loss()
+    for smaller in SCALES if scores.mean_loss() >= before else ():
+        less = [(A, np.float32(smaller) * B) for A, B in best[2]]
+        moved = [fit.applied(held, *cut) for fit, cut, (_, held) in zip(fits, less, folds, strict=True)]
+        scaled = joined([predict(held) for held in moved])
+        if scaled.mean_loss() < scores.mean_loss():
+            scale, scores, cuts, after = smaller, scaled, less, moved
+    part = Part(where, penalty, rank, again, scale)
     if not below:
         return Candidate((part,), scores, [])
     seen = [fit.applied(states, *cut) for fit, cut, (states, _) in zip(fits, cuts, folds, strict=True)]

@@ -11,7 +11,7 @@ from lorameta.base_model.batch import encode_example
 from lorameta.base_model.load import Base
 from lorameta.data import Example
 from lorameta.training.fit.block import BlockFit
-from lorameta.training.fit.choose import Candidate, preferred
+from lorameta.training.fit.choose import Candidate, candidates, preferred
 from lorameta.training.fit.head import HeadFit, objective
 from lorameta.training.fit.solver import RowScores, directions, predict, subspace
 from lorameta.training.fit.states import AnswerStates, Readout, collect, find_readout
@@ -95,6 +95,25 @@ def test_the_loss_of_the_block_is_that_over_the_whole_vocabulary(states: AnswerS
     fitted = fit.objective(coefficients.astype(np.float64), fit.features, 0.0)[0]
     assert exact == pytest.approx(fitted, rel=1e-2)
     assert exact < 0.5 * predict(states).mean_loss()
+
+
+def test_an_update_that_is_too_sure_is_scaled_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels that the states half explain, on top of logits that explain them as well: any large update is too sure."""
+    known = labels(80, seed=5)
+    known = replace(known, gold=np.where(np.arange(80) % 4 == 0, 2 - known.gold, known.gold))
+    monkeypatch.setattr(HeadFit, "penalties", (1e-6,))
+    make = lambda part, states: HeadFit(states, 1.0, 3)  # noqa: E731
+    folds = [(known.of_rows(np.arange(8)), known.of_rows(np.arange(8, 80)))]
+    found = candidates(folds, make, ("head",), 3, False, None)["head"]
+    (part,) = found.parts
+    seen, held = folds[0]
+    fit = make("head", seen)
+    A, B = fit.cut(fit.solve(1e-6, fit.start()), 3)
+    before, whole, scaled = (predict(fit.applied(held, A, np.float32(s) * B)).mean_loss() for s in (0, 1, part.scale))
+    assert whole > before
+    assert part.scale < 1
+    assert found.scores.mean_loss() == pytest.approx(scaled, rel=1e-4)
+    assert scaled < whole
 
 
 def test_directions_keep_the_features_and_the_penalty() -> None:
