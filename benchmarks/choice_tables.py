@@ -20,6 +20,7 @@ COUNTS = (4, 16, 64, 128, 256)
 #: What is compared in pairs, and with which controls.
 PAIRS = {
     "normalized js": ("random bank", "uniform", "shuffled weights", "nearest js"),
+    "transfer": ("uniform", "normalized js"),
     "trial": ("random bank", "uniform", "normalized js"),
     "auto, 128 rows": (
         "normalized js", "trial", "random bank", "multi-task adapter", "few-shot prompt, 5",

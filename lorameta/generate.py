@@ -58,10 +58,11 @@ def generate_adapter(
     distance : str
         A key of ``lorameta.distance.DISTANCES``; it decides which encoder runs.
     operator : str
-        ``"auto"``, or a key of ``lorameta.operator.OPERATORS``, where each has its line. ``auto`` takes ``normalized``
-        without labelled rows or base model; else, as far as `budget` goes, the gradient at the uniform mixture (one
-        backward pass, no step) chooses candidates, ``trial`` and ``stack`` mix them, and a readout is fitted. Held-out
-        rows decide after each stage whether it is kept; ``report["auto"]`` tells.
+        ``"auto"``, or a key of ``lorameta.operator.OPERATORS``, where each has its line. Without labelled rows or base
+        model, ``auto`` takes ``transfer`` where the bank has what that needs, else ``normalized``. With them, as far as
+        `budget` goes, the gradient at the uniform mixture (one backward pass, no step) chooses candidates, ``trial``
+        and ``stack`` mix them, and a readout is fitted. Held-out rows decide after each stage whether it is kept;
+        ``report["auto"]`` tells.
     temperature : float, optional
         In [0, inf]; 0 is the nearest adapter, inf the uniform average. Its unit is that of the distance
         (``attentional``), a standard deviation (``normalized``, ``trial``, ``gradient``) or a score (``neural``). The
@@ -72,8 +73,9 @@ def generate_adapter(
     operator_options : mapping, optional
         By name; ``OPERATORS[operator].options`` lists them with their meaning and default.
     budget : float
-        Seconds on a machine of two cores that ``auto`` may plan for. The plan depends on sizes alone, so that the same
-        call gives the same adapter on every machine, in more or less time.
+        Seconds on a machine of two cores that ``auto`` may plan for. The plan depends on sizes alone, and on whether
+        the processor multiplies in bfloat16, so that the same call gives the same adapter on all machines that do, or
+        do not, in more or less time.
     fit : bool, optional
         Whether to fit a readout to the labelled rows afterwards (:func:`lorameta.training.fit.fit_readout`). None:
         where ``auto`` has time for it.

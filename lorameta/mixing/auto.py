@@ -1,9 +1,10 @@
 """`operator="auto"`: as much as labelled rows, base model and budget allow, checked on held-out rows.
 
-Stages: the paper's setting on distances; `gradient`, one backward pass, which with the distances also chooses the
-candidates; `trial` and `stack`, from the same passes over labelled rows; and the readout (`fit`). Each is measured on
-rows that no stage has seen, as the adapter that would be delivered, and replaces the one before only if its loss there
-is lower.
+Without labelled rows, or the base: `transfer`, where the bank knows what its adapters were worth, else the paper's
+setting on distances. With them, in stages: the paper's setting; `gradient`, one backward pass, which with the distances
+also chooses the candidates; `trial` and `stack`, from the same passes over labelled rows; and the readout (`fit`). Each
+is measured on rows that no stage has seen, as the adapter that would be delivered, and replaces the one before only if
+its loss there is lower.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorameta.errors import DataError, LorametaWarning, UsageError
+from lorameta.errors import BankError, DataError, LorametaWarning, UsageError
 from lorameta.mixing import budget as budgets
 from lorameta.mixing.add_up import add_up
 from lorameta.mixing.at_hand import missing, parameters
@@ -73,14 +74,15 @@ class Auto:
         ----------
         found : Comparison
         fallback : Choice
-            Of an operator on distances alone: the first stage, and all there is without labelled rows or base.
+            Of an operator on distances alone: the first stage; without labelled rows or base all there is, unless the
+            bank has what ``transfer`` needs.
         progress : Progress
         """
         self.fit_all(found.examples)
-        first = weigh(found, fallback)
         self.plan = self._planned(found)
         if self.readout and not self.plan.fit:
             self.plan = replace(self.plan, fit=len(self.labelled))
+        first = weigh(found, fallback if self.plan.gradient else _without_rows(found, fallback))
         if not self.plan.gradient:
             self.report = {"chose": first.operator, "why": self.plan.why, "more": list(self.plan.more), "stages": []}
             return replace(first, auto=self.report)
@@ -207,6 +209,21 @@ def first_by_either(slopes: np.ndarray, count: int) -> np.ndarray:
     by_slope = np.argsort(np.argsort(slopes, kind="stable"), kind="stable")
     either = np.minimum(by_slope, np.arange(len(slopes)))
     return np.sort(np.lexsort((by_slope, either))[:count])
+
+
+def _without_rows(found: Comparison, fallback: Choice) -> Choice:
+    """Return ``transfer``, whose mixtures lose less (docs/results.md), where it was measured for the bank."""
+    from lorameta.operator.transfer_file import path_of
+
+    if not path_of(found.bank).is_file():
+        return fallback
+    choice = choose("transfer")
+    try:
+        choice.operator.require(found.bank, found.distance, choice.options)
+    except BankError as error:
+        warnings.warn(f"weights are those of {fallback.operator.name}: {error}", LorametaWarning, stacklevel=5)
+        return fallback
+    return choice
 
 
 def _stage(name: str, measured: Measured) -> dict[str, Any]:

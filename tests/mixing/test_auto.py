@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from lorameta.data import Example, load_examples
 from lorameta.errors import DataError, LorametaWarning
 from lorameta.generate import generate_adapter, mix
 from lorameta.mixing import auto, budget
+from lorameta.operator import transfer_file
 from lorameta.operator.mixture_loss import MixtureLoss
 
 pytest.importorskip("peft")
@@ -75,6 +77,22 @@ def test_where_nothing_can_be_run_the_plan_says_why(labelled, size, seconds, why
     assert (plan.gradient, plan.candidates, plan.fit) == (0, 0, 0)
     assert why in plan.why
     assert plan.more
+
+
+def test_without_labels_it_goes_by_what_adapters_were_worth_where_that_is_known(tiny_bank, tmp_path):
+    shutil.copytree(tiny_bank, tmp_path / "bank")
+    bank, unlabelled = AdapterBank.open(tmp_path / "bank"), ["Repeat the words: a b", "Repeat the words: c d"]
+    unlabelled = [{"text": text} for text in unlabelled]
+    assert mix(unlabelled, bank=bank).operator == "normalized"
+    transfer_file.save(np.tile([0.0, 1.0, 2.0, 9.0], (4, 1)), bank, rows=12)
+    found = mix(unlabelled, bank=bank)
+    assert (found.operator, found.auto["chose"]) == ("transfer", "transfer")
+    assert "no row has an answer" in found.auto["why"]
+    np.testing.assert_array_equal(found.weights, mix(unlabelled, bank=bank, operator="transfer").weights)
+    assert mix(unlabelled, bank=bank, temperature=1.0).operator == "normalized"
+    transfer_file.path_of(bank).write_bytes(b"x" * 100)
+    with pytest.warns(LorametaWarning, match="weights are those of normalized: .* is damaged"):
+        assert mix(unlabelled, bank=bank).operator == "normalized"
 
 
 def test_the_stages_are_measured_on_rows_that_none_of_them_saw(bank, tiny_rows, monkeypatch):
