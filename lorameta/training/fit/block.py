@@ -16,7 +16,7 @@ from lorameta.training.fit.states import POSITIONS, AnswerStates, Readout, vocab
 #: Strongest first; of coefficients in units of the states' own size, hence of any base.
 PENALTIES = (5.0, 1.0, 0.2, 0.04)
 #: Tokens outside the answers that are added in each round, and positions by which they are chosen.
-RIVALS, LOOKED_AT = 1000, 512
+RIVALS, LOOKED_AT = 300, 512
 #: Smallest mean probability of a token that is added.
 SHARE = 3e-6
 #: Iterations before rivals are looked for, and in each round behind. Twice as many fit the rows better, and test rows
@@ -43,6 +43,8 @@ class BlockFit:
     penalties = PENALTIES
 
     def __init__(self, states: AnswerStates, readout: Readout, modules: Mapping[str, LoraPair]) -> None:
+        import torch
+
         if states.h is None or states.a is None:
             raise ValueError("the states of the last block were not kept")
         self._states, self._readout = states, readout
@@ -52,7 +54,7 @@ class BlockFit:
         self.features, self._directions = directions(states.a / self._sd)
         self._size = float(np.sqrt(np.mean(np.square(states.h, dtype=np.float64))))
         self._rivals = np.zeros(0, dtype=np.int64)
-        self._look(states)
+        self._look(torch.from_numpy(states.x))
 
     def start(self) -> np.ndarray:
         """Return no update."""
@@ -63,7 +65,8 @@ class BlockFit:
         """Return the coefficients Θ (k, d), in rounds: rivals that rose in one count in the next."""
         found = start if start.any() else self._minimise(self.features, start, penalty, FIRST, deadline)
         for _ in range(1 if start.any() else 2):
-            self._look(self._moved(self._states, self._states.h + self._size * self.features @ found))
+            assert self._states.h is not None
+            self._look(self._normed(self._states.h + self._size * self.features @ found))
             found = self._minimise(self.features, found, penalty, EACH, deadline)
         return found
 
@@ -82,23 +85,23 @@ class BlockFit:
         """Return the states of any rows with the update in the last block: exact, over the whole vocabulary."""
         assert states.h is not None
         assert states.a is not None
-        return self._moved(states, states.h + (states.a @ A.T) @ B.T)
-
-    def _moved(self, states: AnswerStates, h: np.ndarray) -> AnswerStates:
-        import torch
-
-        weight = self._readout.norm.weight
-        with torch.inference_mode():
-            x = self._readout.norm(torch.from_numpy(h).to(weight.dtype))
+        h = states.h + (states.a @ A.T) @ B.T
+        x = self._normed(h)
         return replace(states, h=h, x=x.float().numpy(), **vocabulary_logits(self._readout, x, states.vocabulary))
 
-    def _look(self, states: AnswerStates) -> None:
-        """Add to the rivals the tokens to which these states give the largest share."""
+    def _normed(self, h: np.ndarray) -> Any:
+        """Return the input of the head behind the states h, a tensor in the dtype of the model."""
+        import torch
+
+        with torch.inference_mode():
+            return self._readout.norm(torch.from_numpy(h).to(self._readout.norm.weight.dtype))
+
+    def _look(self, x: Any) -> None:
+        """Add to the rivals the tokens to which the head gives the largest share behind these inputs of it."""
         import torch
 
         s = self._states
-        step = max(1, len(states.x) // LOOKED_AT)
-        x = torch.from_numpy(states.x[::step]).to(self._readout.head.weight.dtype)
+        x = x[:: max(1, len(x) // LOOKED_AT)].to(self._readout.head.weight.dtype)
         total = torch.zeros(self._readout.head.weight.shape[0])
         with torch.inference_mode():
             for start in range(0, len(x), POSITIONS):
