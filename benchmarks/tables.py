@@ -143,8 +143,11 @@ def forecast_table() -> list[str]:
 def helpdesk_table() -> list[str]:
     desk = load("helpdesk")
     head = [f"help desk: {desk['rows']['train']} rows, scored on {desk['rows']['test']}", "exact match", "ROUGE-L"]
-    rows = ([n, *(f"{s[m]:.3f}" for m in ("exact_match", "rouge_l", "loss"))] for n, s in desk["scores"].items())
-    return table([*head, "loss"], rows)
+    rows = (
+        [n, *(f"{s[m]:.3f}" for m in ("exact_match", "rouge_l", "loss")), f"{s['cpu_seconds']:.0f}"]
+        for n, s in desk["scores"].items()
+    )
+    return table([*head, "loss", "CPU seconds"], rows)
 
 
 def distances_table() -> list[str]:

@@ -74,7 +74,7 @@ def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: fl
     fast : bool
         Whether the processor multiplies in bfloat16.
     """
-    n, row = len(labelled), _seconds_per_row(labelled, parameters, FAST if fast else SPEED)
+    n, row = len(labelled), seconds_per_row(labelled, parameters, FAST if fast else SPEED)
     few = f"{n} labelled row{'s' * (n != 1)}"
     if n < LEAST:
         return Stages(why=f"{few}, {LEAST} are needed to try adapters on", more=(f"{LEAST} labelled rows or more",))
@@ -110,7 +110,7 @@ def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: fl
     return Stages(held, gradient, rows, candidates, fit, seconds, why, tuple(more))
 
 
-def _seconds_per_row(labelled: Sequence[Example], parameters: int, speed: float) -> float:
+def seconds_per_row(labelled: Sequence[Example], parameters: int, speed: float) -> float:
     """Return a forward pass over one row; the beginning that all prompts share is run once and does not count."""
     from lorameta.base_model.shared_prefix import common_beginning
 

@@ -56,7 +56,7 @@ def test_a_processor_with_bfloat16_does_more_in_the_same_seconds():
 
 def test_what_stack_leaves_of_a_budget_goes_to_the_readout():
     plan = budget.plan(apart(400, 150), 120, SMOL, 60)
-    row = budget._seconds_per_row(apart(400, 150), SMOL, budget.SPEED)
+    row = budget.seconds_per_row(apart(400, 150), SMOL, budget.SPEED)
     assert 16 <= plan.fit < 400
     assert 60 - plan.seconds < row
 
