@@ -237,14 +237,15 @@ def hindsight(case: Case) -> Made:
 @method(OWN, "ends", uses_bank=False)
 def own(case: Case) -> Made:
     """The adapter that was trained on the task's own train rows with the recipe of the bank."""
-    return Made(case.whole[case.task], labelled=len(case.train))
+    most = case.whole.records[case.task].training.get("settings", {}).get("max_rows")
+    return Made(case.whole[case.task], labelled=min(len(case.train), most or len(case.train)))
 
 
 # Mixtures of the bank: what `generate_adapter` does with these options.
 
 
-def generated(case: Case, labelled: int = 0, rows: int | None = None, **options: Any) -> Made:
-    """Generate from all train rows, or the first `rows`; `labelled` of them are looked at with their answers."""
+def generated(case: Case, labelled: int | None = 0, rows: int | None = None, **options: Any) -> Made:
+    """Generate from all train rows, or the first `rows`; `labelled` of them (None: all) are looked at with answers."""
     adapter = case.generate(None if rows is None else case.labelled(rows), **options)
     report = adapter.report
     kept = ("effective_number", "distance", "operator", "temperature", "top_k", "combiner")
@@ -252,7 +253,7 @@ def generated(case: Case, labelled: int = 0, rows: int | None = None, **options:
     if "auto" in report:
         facts["auto"] = {key: report["auto"].get(key) for key in ("chose", "stages")}
     facts["p_value"] = (report.get("outside") or {}).get("p_value")
-    return Made(adapter, labelled=labelled, facts=facts)
+    return Made(adapter, labelled=len(case.train) if labelled is None else labelled, facts=facts)
 
 
 def neural(case: Case, distance: str) -> Made:
@@ -285,7 +286,7 @@ def generates(name: str, group: str, **options: Any) -> None:
 for count in COUNTS:
     generates(f"auto, {count} rows", "operators", labelled=count, rows=count, operator="auto")
 generates("auto, 128 rows, budget 30", "operators", labelled=LABELS, rows=LABELS, operator="auto", budget=30.0)
-generates("auto, all rows", "operators", labelled=LABELS, operator="auto")
+generates("auto, all rows", "operators", labelled=None, operator="auto")
 generates("auto without fit, 128 rows", "operators", labelled=LABELS, rows=LABELS, operator="auto", fit=False)
 generates("uniform", "controls", operator="uniform")
 for name in DISTANCES:
