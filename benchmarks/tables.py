@@ -41,7 +41,6 @@ SHORT = {
     "uniform": "uniform average",
     "nearest js": "nearest adapter (js)",
     "normalized js": "normalized js, the paper's best",
-    "transfer": "transfer, the default without labels",
     "normalized js (factor)": "normalized js, factors averaged as in the paper's code",
     "trial": "trial, 16 labelled rows",
     "trial js": "trial, 16 labelled rows",
