@@ -27,6 +27,8 @@ LEAST = 8
 #: backward pass.
 STACKS = ((12, 32), (8, 32), (8, 24), (8, 16), (6, 12))
 GRADIENT_ROWS = 24
+#: Rows of the readout that go before `stack`: it brings most of the gain.
+FITTED = 128
 #: Labelled rows up to which more of them are known to help.
 ENOUGH = 256
 
@@ -88,7 +90,8 @@ def plan(labelled: Sequence[Example], adapters: int, parameters: int, budget: fl
             why=f"one look at {gradient} rows takes about {needed:.0f} s with this base; the budget is {budget:.0f}",
             more=(f"a budget of {needed + 60 * row * 10:.0f} s",),
         )
-    fit = int(min(n, max(0.0, (0.6 * left - SOLVING) / row)))
+    share = max(0.6 * left, min(left, SOLVING + FITTED * row))
+    fit = int(min(n, max(0.0, (share - SOLVING) / row)))
     fit = fit if fit >= min(n, 16) else 0
     left -= fit * row + (SOLVING if fit else 0.0)
     sizes = [(min(k, adapters), min(rows, rest)) for k, rows in STACKS]

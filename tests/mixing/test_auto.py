@@ -54,6 +54,14 @@ def test_a_processor_with_bfloat16_does_more_in_the_same_seconds():
     assert slow.candidates * slow.stack <= fast.candidates * fast.stack
 
 
+def test_a_small_budget_goes_to_the_readout_before_stack():
+    whole, small = (budget.plan(apart(128, 40), 120, SMOL, seconds) for seconds in (60, 38))
+    assert small.seconds <= 38
+    assert (whole.fit, whole.candidates, whole.stack) == (128, *budget.STACKS[0])
+    assert small.fit > 64
+    assert small.candidates * small.stack < whole.candidates * whole.stack
+
+
 def test_what_stack_leaves_of_a_budget_goes_to_the_readout():
     plan = budget.plan(apart(400, 150), 120, SMOL, 60)
     row = budget.seconds_per_row(apart(400, 150), SMOL, budget.SPEED)
