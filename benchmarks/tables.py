@@ -30,6 +30,20 @@ PLACE = re.compile(r"(<!-- table ([a-z0-9-]+) -->\n).*?(<!-- /table \2 -->)", re
 STUDIES = ("quality_smollm2", "quality")
 #: The study of fewer methods on more tasks.
 MANY = "quality_smollm2_many"
+#: Which tokens of the prompts the distances count.
+DEFINITIONS = {
+    "normalized js": "normalized js, all tokens of the prompts",
+    "normalized js without definitions": "normalized js, without the definition that a task's prompts begin with",
+}
+#: Prompts as they are and in the base's chat template.
+TEMPLATES = {
+    "base": "base",
+    "base, chat template": "base, chat template",
+    "few-shot prompt, 3": "few-shot prompt, 3",
+    "few-shot prompt, 3, chat template": "few-shot prompt, 3, chat template",
+    "own adapter": "own adapter",
+    "own adapter, chat template": "own adapter, trained and asked in the chat template",
+}
 #: The runs that a bank's leave-one-out record was written from.
 FORECASTS = ("forecast_smollm2", *STUDIES)
 #: Methods in the README's table: their names in the study of the default bank, then in the older one.
@@ -233,6 +247,8 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     ),
     "study-source": lambda: study_table("source"),
     "study-many": lambda: [*study_table("loo", name=MANY), "", *pairs_table(load(MANY))],
+    "templates": lambda: study_table("loo", TEMPLATES, "templates_smollm2"),
+    "definitions": lambda: study_table("loo", DEFINITIONS, "definitions_smollm2"),
     "study-pairs": lambda: pairs_table(load(study_name())),
     "labels": labels_table,
     "settings": settings_table,

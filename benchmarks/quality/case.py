@@ -81,8 +81,8 @@ class Case:
         With the adapter of the task.
     bank : AdapterBank
         Without it, and in the setting ``source`` without all adapters of its source.
-    train, test : tuple of Example
-        The rows that a method may use, and at most `rows` rows that are scored.
+    train, validation, test : tuple of Example
+        The rows that a method may use, those that a training may measure itself by, and at most `rows` that are scored.
     scorer : Scorer
         The base model in memory.
     done : dict
@@ -93,7 +93,7 @@ class Case:
         parts = read_parts(data, task)
         self.task, self.setting, self.whole, self.data = task, setting, bank, data
         self.bank = bank.select(allowed_ids(bank, task, setting))
-        self.train, self.test = parts.train, parts.test[:rows]
+        self.train, self.validation, self.test = parts.train, parts.validation, parts.test[:rows]
         self.scorer = scorer
         # An answer that is longer than every reference is wrong, so no more is generated.
         references = [f" {text}" for row in self.test for text in row.outputs]

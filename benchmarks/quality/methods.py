@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -87,14 +87,20 @@ def base(case: Case) -> Made:
 
 @method("base, chat template", "prompts", uses_bank=False)
 def chat_template(case: Case) -> Made:
-    if not case.scorer.tokenizer.chat_template:
+    return Made(prompts=in_chat(case, case.test))
+
+
+def in_chat(case: Case, rows: Sequence[Example]) -> list[Example]:
+    """The rows with their prompts as a user's turn in the base's chat template."""
+    tokenizer = case.scorer.tokenizer
+    if not tokenizer.chat_template:
         raise UsageError(f"the tokenizer of {case.bank.base_model} has no chat template")
 
     def chat(text: str) -> str:
         turns = [{"role": "user", "content": text}]
-        return str(case.scorer.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
-    return Made(prompts=[Example(chat(row.input), row.outputs) for row in case.test])
+    return [Example(chat(row.input), row.outputs) for row in rows]
 
 
 @method("base, answer only", "prompts", uses_bank=False)

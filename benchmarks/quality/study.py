@@ -25,6 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import benchmarks.quality.templates  # noqa: F401  # more methods
 from benchmarks.common import RESULTS
 from benchmarks.quality.case import LOO, SETTINGS, Case, allowed_ids, counted, opened, seed_of
 from benchmarks.quality.methods import BASE, METHODS, OWN, STUDY
