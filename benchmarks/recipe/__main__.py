@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.common import ROOT, stamp, write
-from benchmarks.recipe.candidates import CANDIDATES, Candidate
+from benchmarks.recipe.candidates import CANDIDATES, ROWS, Candidate
 from benchmarks.recipe.measure import Task, linearity, measure, transfer
 from benchmarks.rows import read_parts
 from lorameta.adapter import Adapter
@@ -46,7 +46,6 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--candidates", nargs="+", default=list(CANDIDATES), choices=list(CANDIDATES))
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the base")
-    parser.add_argument("--train-rows", type=int, default=256)
     parser.add_argument("--rows", type=int, default=24, help="validation rows that are scored")
     parser.add_argument("--trial-rows", type=int, default=16)
     parser.add_argument("--work", type=Path, default=ROOT / ".work" / "recipe")
@@ -66,12 +65,13 @@ def main() -> None:
 def read_task(options: argparse.Namespace, base: Any, id: str) -> Task:
     """Read a task; its validation rows decide, its test rows are not looked at."""
     parts = read_parts(options.data, id)
-    parts = Parts(parts.train[: options.train_rows], parts.validation[: options.rows])
+    most = max(candidate.rows for candidate in CANDIDATES.values())
+    parts = Parts(parts.train[:most], parts.validation[: options.rows])
     tokenizer = options.work / "tokenizer.json"
     if not tokenizer.is_file():
         tokenizer.parent.mkdir(parents=True, exist_ok=True)
         base.tokenizer.backend_tokenizer.save(str(tokenizer))
-    return Task(id, parts, TokenEncoder(tokenizer).encode(parts.train))
+    return Task(id, parts, TokenEncoder(tokenizer).encode(parts.train[:ROWS]))
 
 
 def compare(
@@ -86,7 +86,8 @@ def compare(
         if not (where / "adapter_config.json").is_file():
             if initial is None:
                 initial = candidate.initial(base, lambda: principal(base, options))
-            trained = train_adapter(task.parts, base, candidate.settings, initial=initial)
+            parts = Parts(task.parts.train[: candidate.rows], task.parts.validation)
+            trained = train_adapter(parts, base, candidate.settings, initial=initial)
             if trained.diverged:
                 raise SystemExit(f"{name}, {task.id}: {trained.diverged}")
             trained.adapter.save_pretrained(where)
@@ -108,6 +109,7 @@ def compare(
     cosines = (products / np.outer(lengths, lengths))[np.triu_indices(len(tasks), 1)]
     return {
         "why": candidate.why,
+        "rows": candidate.rows,
         "settings": candidate.settings.as_dict(),
         "numbers": candidate.numbers(adapters[tasks[0].id]),
         "gap": {method: gaps(found, bare, method) for method in ("js", "trial", "uniform")},
@@ -147,7 +149,7 @@ def report(options: argparse.Namespace, bare: dict[str, Any], results: dict[str,
     return stamp(vars(options)) | {
         "base": options.base,
         "tasks": options.tasks,
-        "rows": {"train": options.train_rows, "validation": options.rows, "trial": options.trial_rows},
+        "rows": {"train": ROWS, "validation": options.rows, "trial": options.trial_rows},
         "bare": bare,
         "candidates": results,
     }

@@ -13,16 +13,18 @@ from lorameta.base_model.load import Base
 from lorameta.base_model.shape import chosen_paths, linear_shapes
 from lorameta.training import LoraTraining
 
-#: Common to all: 256 rows once.
+#: Common to all but those that are stopped elsewhere: 256 rows once.
+ROWS = 256
 COMMON = {"epochs": 1, "batch_size": 8, "alpha": 16.0, "share_prefix": True}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A recipe: what differs from the common settings, and why it is tried."""
+    """A recipe: what differs from the common settings, why it is tried, and the rows that are seen, each once."""
 
     why: str
     changes: dict[str, Any] = field(default_factory=dict)
+    rows: int = ROWS
 
     @property
     def settings(self) -> LoraTraining:
@@ -63,6 +65,8 @@ CANDIDATES = {
     "b-r4-principal-5e-4": Candidate("trained still less", b_alone(4, 5e-4)),
     "b-r4-principal-3e-4": Candidate("trained less again", b_alone(4, 3e-4)),
     "b-r4-principal-3e-3": Candidate("trained more", b_alone(4, 3e-3)),
+    "b-r4-principal-128-rows": Candidate("stopped after 16 steps", b_alone(4, 2e-3), 128),
+    "b-r4-principal-512-rows": Candidate("stopped after 64 steps", b_alone(4, 2e-3), 512),
     "ab-r4": Candidate("both factors, from one start", {"rank": 4, "learning_rate": 5e-4}),
     "b-r6-q-v-o-down": Candidate(
         "half of the numbers", b_alone(6, 5e-4, targets=("q_proj", "v_proj", "o_proj", "down_proj"))
