@@ -13,7 +13,7 @@ from lorameta.training.fit.states import AnswerStates
 #: Largest number of directions of the features that a fit may use; the strongest are kept.
 DIRECTIONS = 1024
 ITERATIONS = 60
-#: Steps that L-BFGS remembers; with ten it takes twice as long beside the objective, and is no nearer.
+#: Steps that L-BFGS remembers: beside so small an objective, ten cost more than they save.
 REMEMBERED = 5
 
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
