@@ -48,5 +48,5 @@ def test_the_fitted_operators_are_those_of_this_bank(bank):
     from lorameta.bank.fitted import fitted
 
     found = [one for one in fitted(bank) if "neural" in OPERATORS and one.file.startswith("operators/")]
-    assert len(found) == 10  # neural for each distance, and transfer
+    assert len(found) == 11  # neural for each distance, transfer, and multi_task
     assert all(one.valid for one in found)

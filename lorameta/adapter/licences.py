@@ -204,9 +204,10 @@ def _strange(text: str) -> Licence:
 def of_source(source: Mapping[str, Any]) -> tuple[Licence, ...]:
     """Return the licences of an adapter's rows and, where it says so, of the adapter itself.
 
-    `source` is an entry of ``Adapter.report["sources"]``.
+    `source` is an entry of ``Adapter.report["sources"]``; that of an adapter of many tasks has a list, ``licences``.
     """
     texts = [str(source.get("licence") or ""), str((source.get("hub") or {}).get("licence") or "")]
+    texts += map(str, source.get("licences", ()))
     found: dict[str, Licence] = {}
     for text in [text for text in texts if text] or [""]:
         for licence in parse(text):

@@ -44,7 +44,7 @@ def fitted(bank: AdapterBank) -> list[Fitted]:
     for path in sorted((bank.path / "operators").glob("*.safetensors")):
         header = _header_of_operator(path)
         operator, distance = str(header.get("operator", "?")), str(header.get("distance", "?"))
-        how = "--operator transfer --tasks FOLDER" if operator == "transfer" else f"--distance {distance}"
+        how = f"--distance {distance}" if operator == "neural" else f"--operator {operator} --tasks FOLDER"
         remedy = f"fit it again with: lorameta bank fit {how}"
         valid = header.get("content_hash") == bank.content_hash
         found.append(Fitted(f"operators/{path.name}", f"{operator} ({distance})", valid, remedy))

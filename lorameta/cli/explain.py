@@ -49,7 +49,7 @@ def explain(
         from lorameta.report.html.bank_map import bank_map
 
         facts |= {"map": bank_map(report, opened), "peak_memory_mb": common.peak_memory()}
-        facts["sources"] = {name: opened.records[name].provenance() for name in report["weights"]}
+        facts["sources"] = mixture.sources(opened)
         facts = html.write("explain", html_file, facts, meter)
     if as_json:
         common.print_json(facts)

@@ -13,6 +13,7 @@ from lorameta.combiner import COMBINERS, combine
 from lorameta.combiner.parallel import each
 from lorameta.errors import UsageError
 from lorameta.mixing.clock import Clock
+from lorameta.operator import multi_task_file
 
 if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
@@ -44,6 +45,9 @@ def add_up(mixture: Mixture, bank: AdapterBank, *, combiner: str = "auto", rank:
     clock = Clock()
     used = [(name, weight) for name, weight in zip(mixture.ids, mixture.weights, strict=True) if weight != 0]
     adapters, verified = _read(bank, [name for name, _ in used])
+    if mixture.multi_task:
+        adapters[multi_task_file.NAME] = multi_task_file.load(bank)
+        used.append((multi_task_file.NAME, mixture.multi_task))
     combiner = mixture.combiner(adapters, combiner)
     modules, errors = combine(
         list(adapters.values()), np.array([weight for _, weight in used]), method=combiner, rank=rank
@@ -58,7 +62,7 @@ def add_up(mixture: Mixture, bank: AdapterBank, *, combiner: str = "auto", rank:
         "absent_modules": _absent(adapters, modules),
         "verified": verified,
         "forecast": mixture.forecast(bank, combiner),
-        "sources": {name: bank.records[name].provenance() for name, _ in used},
+        "sources": mixture.sources(bank),
         "seconds": {name: round(value, 3) for name, value in (mixture.seconds | clock.laps).items()},
     }
     adapter = Adapter(modules, bank.base_model, bank.base_revision, dict(report["weights"]), report)

@@ -212,18 +212,21 @@ def first_by_either(slopes: np.ndarray, count: int) -> np.ndarray:
 
 
 def _without_rows(found: Comparison, fallback: Choice) -> Choice:
-    """Return ``transfer``, whose mixtures lose less (docs/results.md), where it was measured for the bank."""
-    from lorameta.operator.transfer_file import path_of
+    """Return ``multi_task`` or ``transfer``, the first that the bank has: in this order they lose less
+    (docs/results.md)."""
+    from lorameta.operator import multi_task_file, transfer_file
 
-    if not path_of(found.bank).is_file():
-        return fallback
-    choice = choose("transfer")
-    try:
-        choice.operator.require(found.bank, found.distance, choice.options)
-    except BankError as error:
-        warnings.warn(f"weights are those of {fallback.operator.name}: {error}", LorametaWarning, stacklevel=5)
-        return fallback
-    return choice
+    for name, path in (("multi_task", multi_task_file.path_of), ("transfer", transfer_file.path_of)):
+        if not path(found.bank).is_file():
+            continue
+        choice = choose(name)
+        try:
+            choice.operator.require(found.bank, found.distance, choice.options)
+        except BankError as error:
+            warnings.warn(f"the operator {name} is left out: {error}", LorametaWarning, stacklevel=5)
+        else:
+            return choice
+    return fallback
 
 
 def _stage(name: str, measured: Measured) -> dict[str, Any]:

@@ -23,8 +23,8 @@ class Mixture:
     ids : tuple of str
         The bank's adapters, in the order of `distances` and `weights`.
     distances, weights : numpy.ndarray of shape (N,)
-        float64. The weights are non-negative and sum to 1, with three exceptions: those of ``sparse`` and ``search``
-        may be negative, those of ``search`` and ``stack`` may have another sum.
+        float64. The weights are non-negative and, with `multi_task`, sum to 1, with three exceptions: those of
+        ``sparse`` and ``search`` may be negative, those of ``search`` and ``stack`` may have another sum.
     rows : int
         Examples that were summarised.
     temperature : float or None
@@ -39,6 +39,8 @@ class Mixture:
         Of a dataset of the Hub, :meth:`lorameta.data.ReadReport.as_dict`.
     seconds : dict of str to float
         Wall time of each step.
+    multi_task : float
+        Weight of the bank's adapter of all tasks (:mod:`lorameta.operator.multi_task_file`), which is not among `ids`.
     auto : dict
         Of ``operator="auto"``: what it chose, why, and how every stage did on held-out rows; JSON-able.
     """
@@ -56,6 +58,7 @@ class Mixture:
     outside: Unusual | None = None
     prompts: dict[str, Any] = field(default_factory=dict)
     read: dict[str, Any] | None = None
+    multi_task: float = 0.0
     auto: dict[str, Any] = field(default_factory=dict)
 
     def combiner(self, adapters: AdapterBank | Mapping[str, Adapter], asked: str) -> str:
@@ -91,10 +94,19 @@ class Mixture:
         order = np.lexsort((np.arange(len(self.ids)), self.distances, -np.abs(self.weights)))
         return [(self.ids[i], float(self.distances[i]), float(self.weights[i])) for i in order]
 
+    def sources(self, bank: AdapterBank) -> dict[str, dict[str, Any]]:
+        """Return what a card must say of every adapter that has a weight."""
+        from lorameta.operator.multi_task_file import NAME, provenance
+
+        found = {name: bank.records[name].provenance() for name, w in zip(self.ids, self.weights, strict=True) if w}
+        return found | ({NAME: provenance(bank)} if self.multi_task else {})
+
     def report(self) -> dict[str, Any]:
         """JSON-able account of distances and weights, with the effective number (Σ|w|)²/Σw²."""
         from lorameta.operator import effective_number
+        from lorameta.operator.multi_task_file import NAME
 
+        beside = {NAME: self.multi_task} if self.multi_task else {}
         return {
             "rows": self.rows,
             **self.prompts,
@@ -105,9 +117,9 @@ class Mixture:
             "top_k": self.top_k,
             **({"operator_details": dict(self.details)} if self.details else {}),
             **({"auto": dict(self.auto)} if self.auto else {}),
-            "effective_number": round(effective_number(self.weights), 4),
+            "effective_number": round(effective_number(np.array([*beside.values(), *self.weights])), 4),
             "nearest": self.ids[int(np.argmin(self.distances))],
             "outside": self.outside and self.outside.as_dict(),
             "distances": {name: round(distance, 6) for name, distance, _ in self.ranked()},
-            "weights": {name: weight for name, _, weight in self.ranked() if weight != 0},
+            "weights": beside | {name: weight for name, _, weight in self.ranked() if weight != 0},
         }

@@ -81,4 +81,5 @@ def mixture_of(
         details,
         found.outside,
         found.bank.about_rows(found.examples),
+        multi_task=float(details.get("multi_task", 0.0)),
     )

@@ -46,6 +46,11 @@ _ALL = (
         top_k=True, needs=("fitted",),
     ),
     Operator(
+        "multi_task", "a share of the bank's adapter of all tasks, the rest the mixture of transfer or normalized", 1.0,
+        top_k=True, needs=("fitted",),
+        options={"share": Option("weight of the adapter of all tasks, at most 1", 0.75, most=1)},
+    ),
+    Operator(
         "sparse", "the few signed weights that rebuild the dataset's mean embedding", needs=("sentence",),
         options={"penalty": Option(_PENALTY, 0.1), "candidates": _candidates(None)},
     ),

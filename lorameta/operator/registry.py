@@ -26,8 +26,8 @@ class Option:
         For the command line's help, without the default. An option of the same name means the same for every operator.
     default : object
         None stands for "as many as there are", or for a value that is found when the operator runs.
-    least : float
-        Smallest value of a number.
+    least, most : float
+        Smallest and largest value of a number.
     whole : bool
         Whether a number must be a whole one.
     choices : tuple of str
@@ -39,6 +39,7 @@ class Option:
     doc: str
     default: Any = None
     least: float = 0
+    most: float = math.inf
     whole: bool = False
     choices: tuple[str, ...] = ()
     flag: str | None = ""
@@ -51,9 +52,10 @@ class Option:
             return None
         number = value.item() if hasattr(value, "item") else value  # a number of numpy
         good = isinstance(number, int if self.whole else (int, float)) and not isinstance(number, bool)
-        if good and isinstance(number, (int, float)) and self.least <= number < math.inf:
+        if good and isinstance(number, (int, float)) and self.least <= number <= self.most and number < math.inf:
             return None
         wanted = f"a whole number of at least {self.least}" if self.whole else f"a finite number from {self.least} up"
+        wanted += f" to {self.most}" if self.most < math.inf else ""
         return f"{name} must be {wanted}; got {value!r}"
 
 

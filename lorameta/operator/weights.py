@@ -83,13 +83,13 @@ def mixing_weights(
 
 
 def keep_largest(weights: np.ndarray, distances: np.ndarray, count: int) -> np.ndarray:
-    """Return the `count` largest weights with their sum made 1, the others 0; of equals the nearer, then the first."""
+    """Return the `count` largest weights with the sum of all, the others 0; of equals the nearer, then the first."""
     if isinstance(count, bool) or count != int(count) or not 1 <= count <= len(weights):
         raise UsageError(f"top_k must be a whole number from 1 to the bank's {len(weights)} adapters; got {count}")
     order = np.lexsort((np.arange(len(weights)), distances, -weights))
     kept = np.zeros_like(weights)
     kept[order[: int(count)]] = weights[order[: int(count)]]
-    return kept / kept.sum()
+    return kept * (weights.sum() / kept.sum()) if kept.any() else kept
 
 
 def effective_number(weights: np.ndarray) -> float:

@@ -29,13 +29,14 @@ def weights_table(report: Mapping[str, Any], families: Mapping[str, str], *, sho
     """
     weights: Mapping[str, float] = report["weights"]
     distances: Mapping[str, float] = report["distances"]
-    shown = list(distances)[:show]
+    beside = [name for name in weights if name not in distances]  # the adapter of all tasks
+    shown = [*beside, *distances][:show]
     largest = max(map(abs, weights.values()))
     rows = [
         [
             name,
             families.get(name, ""),
-            f"{distances[name]:.4f}",
+            f"{distances[name]:.4f}" if name in distances else "",
             f"{weights.get(name, 0.0):.3f}",
             bar(abs(weights.get(name, 0.0)) / largest, cells=BAR_CELLS),
         ]
@@ -61,7 +62,7 @@ def mixture_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     meaning = "1 / sum of squared weights" if simple else "squared sum of absolute weights / sum of squared weights"
     lines = [
         ("Weights by", ", ".join(options)),
-        ("Adapters in the mixture", f"{len(weights)} of {len(report['distances'])}"),
+        ("Adapters in the mixture", _counted(weights, report["distances"])),
         ("Effective number", f"{report['effective_number']:.1f}  ({meaning})"),
     ]
     if not simple:
@@ -82,6 +83,11 @@ def mixture_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             label, how = "Off the exact sum by", "the factors are averaged; --combiner delta is exact"
         lines.append((label, f"{fmean(values):.3f} on average, {max(values):.3f} at most  ({how})"))
     return lines
+
+
+def _counted(weights: Mapping[str, float], distances: Mapping[str, float]) -> str:
+    beside = [name for name in weights if name not in distances]
+    return " and the ".join([f"{len(weights) - len(beside)} of {len(distances)}", *beside])
 
 
 def _auto(auto: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -99,7 +99,7 @@ def test_without_labels_it_goes_by_what_adapters_were_worth_where_that_is_known(
     np.testing.assert_array_equal(found.weights, mix(unlabelled, bank=bank, operator="transfer").weights)
     assert mix(unlabelled, bank=bank, temperature=1.0).operator == "normalized"
     transfer_file.path_of(bank).write_bytes(b"x" * 100)
-    with pytest.warns(LorametaWarning, match="weights are those of normalized: .* is damaged"):
+    with pytest.warns(LorametaWarning, match="transfer is left out: .* is damaged"):
         assert mix(unlabelled, bank=bank).operator == "normalized"
 
 
