@@ -51,6 +51,10 @@ class LoraPair:
         """ΔW itself, float32 of shape (d_out, d_in): for tests and merging, not for mixing."""
         return np.asarray(self.scaling * (self.B.astype(np.float64) @ self.A.astype(np.float64)), dtype=np.float32)
 
+    def with_scaling(self, scaling: float) -> LoraPair:
+        """Return the same update with another scaling, B divided by what that is larger; `scaling` is not 0."""
+        return LoraPair(self.A, self.B * np.float32(self.scaling / scaling), scaling)
+
     def norm(self) -> float:
         """Frobenius norm of ΔW, from the two r × r Gram matrices: ‖BA‖² = ⟨BᵀB, AAᵀ⟩."""
         A, B = self.A.astype(np.float64), self.B.astype(np.float64)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lorameta.adapter import Adapter
+from lorameta.adapter.lora import layout
 from lorameta.bank.bank import VERIFY_BYTES
 from lorameta.combiner import COMBINERS, combine
 from lorameta.combiner.parallel import each
@@ -46,7 +48,7 @@ def add_up(mixture: Mixture, bank: AdapterBank, *, combiner: str = "auto", rank:
     used = [(name, weight) for name, weight in zip(mixture.ids, mixture.weights, strict=True) if weight != 0]
     adapters, verified = _read(bank, [name for name, _ in used])
     if mixture.multi_task:
-        adapters[multi_task_file.NAME] = multi_task_file.load(bank)
+        adapters[multi_task_file.NAME] = _scaled_like(multi_task_file.load(bank), adapters)
         used.append((multi_task_file.NAME, mixture.multi_task))
     combiner = mixture.combiner(adapters, combiner)
     modules, errors = combine(
@@ -77,6 +79,17 @@ def _read(bank: AdapterBank, names: Sequence[str]) -> tuple[dict[str, Adapter], 
     if sum(bank.records[name].bytes for name in names) > VERIFY_BYTES:
         return {name: bank.lazy(name) for name in names}, False
     return each(bank.__getitem__, names), True
+
+
+def _scaled_like(adapter: Adapter, others: Mapping[str, Adapter]) -> Adapter:
+    """Return the adapter with the scaling of the first of the others: averages of factors need one for all."""
+    first = next(iter(others.values()), adapter)
+    scaling = {module: s for module, (_, _, _, s) in layout(first.modules).items() if s}
+    modules = {
+        module: pair.with_scaling(scaling[module]) if module in scaling else pair
+        for module, pair in adapter.modules.items()
+    }
+    return replace(adapter, modules=modules)
 
 
 def _absent(adapters: Mapping[str, Adapter], modules: Mapping[str, object]) -> dict[str, list[str]]:

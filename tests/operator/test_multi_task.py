@@ -94,7 +94,10 @@ def test_numbers_that_are_not_finite_are_refused(bank, shared):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_a_mixture_with_it_is_the_weighted_sum_of_dense_updates(bank, shared, tiny_rows, share):
+@pytest.mark.parametrize("scaling", [None, 3.0])
+def test_a_mixture_with_it_is_the_weighted_sum_of_dense_updates(bank, shared, tiny_rows, share, scaling):
+    if scaling is not None:
+        shared = Adapter({m: p.with_scaling(scaling) for m, p in shared.modules.items()}, bank.base_model)
     save(shared, bank, rows=16)
     weights = mix(tiny_rows, bank=bank, operator="normalized").weights
     found = generate_adapter(
@@ -109,6 +112,21 @@ def test_a_mixture_with_it_is_the_weighted_sum_of_dense_updates(bank, shared, ti
     assert sum(found.weights.values()) == pytest.approx(1)
     assert set(found.report["sources"]) == set(found.weights)
     assert (NAME in found.report["sources"]) == (share > 0)
+
+
+def test_with_one_a_the_average_of_the_factors_is_the_exact_sum(bank, shared, tiny_rows):
+    """As in the bank smollm2: one A for all, scalings that differ between the bank and the multi-task adapter."""
+    first = bank[bank.ids[0]]
+    other = Adapter({m: p.with_scaling(p.scaling * 4) for m, p in shared.modules.items()}, bank.base_model)
+    save(other, bank, rows=16)
+    options = {"bank": bank.select(bank.ids), "operator": "multi_task", "temperature": 0.0}
+    nearest = mix(tiny_rows, bank=bank, operator="nearest").weights.argmax()
+    assert bank.ids[nearest] == bank.ids[0]
+    found = generate_adapter(tiny_rows, combiner="factor", operator_options={"share": 0.5}, **options)
+    assert found.rank == first.rank
+    for module, update in dense(found).items():
+        expected = (dense(first)[module] + dense(load(bank))[module]) / 2
+        np.testing.assert_allclose(update, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_rest_is_that_of_transfer_where_the_bank_has_it(bank, shared, tiny_rows):
