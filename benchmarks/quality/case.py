@@ -15,6 +15,7 @@ from unittest import mock
 
 import numpy as np
 
+from benchmarks.common import ROOT
 from benchmarks.rows import read_parts
 from lorameta.adapter import Adapter
 from lorameta.bank import AdapterBank
@@ -25,6 +26,8 @@ from lorameta.generate import generate_adapter
 #: Labelled rows that an operator or a training may look at, where a method limits them.
 LABELLED = 16
 LOO, SOURCE = "loo", "source"
+#: Parts of the sources, of which each in turn is left out of an adapter of all tasks.
+FOLDS = 4
 SETTINGS = (LOO, SOURCE)
 
 
@@ -39,6 +42,14 @@ def allowed_ids(bank: AdapterBank, task: str, setting: str) -> list[str]:
         return [name for name in bank.ids if name != task]
     sources = sources_of(bank)
     return [name for name in bank.ids if sources[name] != sources[task]]
+
+
+def without_fold(bank: AdapterBank, task: str) -> tuple[int, list[str]]:
+    """The quarter of the sources that the task's is in, and the tasks of the others."""
+    sources = sources_of(bank)
+    fold = {source: seed_of("fold", source) % FOLDS for source in sources.values()}
+    left_out = fold[sources[task]]
+    return left_out, [name for name in bank.ids if fold[sources[name]] != left_out]
 
 
 def seed_of(*words: object) -> int:
@@ -110,8 +121,28 @@ class Case:
 
     def generate(self, rows: Sequence[Example] | None = None, **options: Any) -> Adapter:
         """`lorameta.generate_adapter` on the train rows and the bank without the task."""
-        with in_memory(self.scorer, self.bank):
+        with in_memory(self.scorer, self.bank), self.without_source():
             return generate_adapter(list(self.train if rows is None else rows), bank=self.bank, **options)
+
+    @contextmanager
+    def without_source(self) -> Iterator[None]:
+        """Let the bank's adapter of all tasks be one that was trained without the task's source.
+
+        It is trained, as that of the bank, on the tasks of the other three quarters of the sources, and kept in
+        ``.work``: four of them serve all tasks. Like the bank's it is no part of what a user waits for.
+        """
+        from lorameta.mixing.multi_task_fit import train
+
+        def load(bank: AdapterBank) -> Adapter:
+            left_out, names = without_fold(self.whole, self.task)
+            kept = ROOT / ".work" / "multi_task" / f"{self.whole.content_hash[:12]}-operator-{left_out}"
+            if not kept.is_dir():
+                parts = {name: read_parts(self.data, name) for name in names}
+                train(self.whole.select(names), parts).adapter.save_pretrained(kept)
+            return Adapter.from_pretrained(kept)
+
+        with mock.patch("lorameta.operator.multi_task_file.load", side_effect=load):
+            yield
 
     def score(self, made: Made) -> dict[str, float]:
         """Loss, exact match and ROUGE-L on the test rows."""

@@ -17,7 +17,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.common import ROOT
-from benchmarks.quality.case import LABELLED, Case, Made, seed_of, sources_of
+from benchmarks.quality.case import LABELLED, Case, Made, seed_of, without_fold
 from lorameta.adapter import Adapter
 from lorameta.adapter.lora import LoraPair
 from lorameta.bank import AdapterBank
@@ -38,8 +38,8 @@ CONTROLS = ("uniform", "random bank", PAPER, AUTO)
 BLANK = "\n\n"
 #: Labelled rows along which the study draws curves.
 COUNTS = (4, LABELLED, 64, LABELS, 256)
-#: Adapters of the random pick; rows per task of the multi-task adapters, and their number.
-RANDOM, PER_TASK, FOLDS = 3, 16, 4
+#: Adapters of the random pick; rows per task of the control of one adapter for all tasks.
+RANDOM, PER_TASK = 3, 16
 
 
 @dataclass(frozen=True)
@@ -176,41 +176,13 @@ def multi_task(case: Case) -> Made:
     from benchmarks.rows import read_parts
     from lorameta.training import finetune
 
-    left_out, names = without_fold(case)
+    left_out, names = without_fold(case.whole, case.task)
     rows = [row for name in names for row in read_parts(case.data, name).train[:PER_TASK]]
     kept = ROOT / ".work" / "multi_task" / f"{case.whole.content_hash[:12]}-{left_out}"
     if not kept.is_dir():
         settings = like_the_bank(case) | {"rank": 16, "alpha": 32.0, "epochs": 1}
         finetune(rows, case.bank.base_model, settings=settings).save_pretrained(kept)
     return Made(Adapter.from_pretrained(kept), facts={"rows": len(rows), "tasks": len(names)})
-
-
-def without_fold(case: Case) -> tuple[int, list[str]]:
-    """The quarter of the sources that the task's is in, and the tasks of the others."""
-    sources = sources_of(case.whole)
-    fold = {source: seed_of("fold", source) % FOLDS for source in sources.values()}
-    left_out = fold[sources[case.task]]
-    return left_out, [name for name in case.whole.ids if fold[sources[name]] != left_out]
-
-
-@method("multi_task", "operators")
-def with_multi_task(case: Case) -> Made:
-    """What `generate` makes without labels, with an adapter of all tasks that was trained without the task's source.
-
-    It is trained by `lorameta.mixing.multi_task_fit` on the tasks of the other three quarters of the sources, and kept
-    in ``.work``: like that of the bank it is no part of what a user waits for.
-    """
-    from benchmarks.rows import read_parts
-    from lorameta.mixing.multi_task_fit import train
-
-    left_out, names = without_fold(case)
-    kept = ROOT / ".work" / "multi_task" / f"{case.whole.content_hash[:12]}-operator-{left_out}"
-    if not kept.is_dir():
-        parts = {name: read_parts(case.data, name) for name in names}
-        train(case.whole.select(names), parts).adapter.save_pretrained(kept)
-    shared = Adapter.from_pretrained(kept)
-    with mock.patch("lorameta.operator.multi_task_file.load", return_value=shared):
-        return generated(case, operator="multi_task")
 
 
 def fit_alone(case: Case, rows: int) -> Made:
