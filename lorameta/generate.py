@@ -59,10 +59,10 @@ def generate_adapter(
         A key of ``lorameta.distance.DISTANCES``; it decides which encoder runs.
     operator : str
         ``"auto"``, or a key of ``lorameta.operator.OPERATORS``, where each has its line. Without labelled rows or base
-        model, ``auto`` takes ``transfer`` where the bank has what that needs, else ``normalized``. With them, as far as
-        `budget` goes, the gradient at the uniform mixture (one backward pass, no step) chooses candidates, ``trial``
-        and ``stack`` mix them, and a readout is fitted. Held-out rows decide after each stage whether it is kept;
-        ``report["auto"]`` tells.
+        model, ``auto`` takes the first of ``multi_task``, ``transfer`` and ``normalized`` for which the bank has what
+        it needs. With them, as far as `budget` goes, the gradient at the uniform mixture (one backward pass, no step)
+        chooses candidates, ``trial`` and ``stack`` mix them, and a readout is fitted. Held-out rows decide after each
+        stage whether it is kept; ``report["auto"]`` tells.
     temperature : float, optional
         In [0, inf]; 0 is the nearest adapter, inf the uniform average. Its unit is that of the distance
         (``attentional``), a standard deviation (``normalized``, ``trial``, ``gradient``) or a score (``neural``). The

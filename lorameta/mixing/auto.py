@@ -1,10 +1,10 @@
 """`operator="auto"`: as much as labelled rows, base model and budget allow, checked on held-out rows.
 
-Without labelled rows, or the base: `transfer`, where the bank knows what its adapters were worth, else the paper's
-setting on distances. With them, in stages: the paper's setting; `gradient`, one backward pass, which with the distances
-also chooses the candidates; `trial` and `stack`, from the same passes over labelled rows; and the readout (`fit`). Each
-is measured on rows that no stage has seen, as the adapter that would be delivered, and replaces the one before only if
-its loss there is lower.
+Without labelled rows, or the base: `multi_task`, where the bank has an adapter of all its tasks, else `transfer`, where
+it knows what its adapters were worth, else the paper's setting on distances. With them, in stages: the paper's setting;
+`gradient`, one backward pass, which with the distances also chooses the candidates; `trial` and `stack`, from the same
+passes over labelled rows; and the readout (`fit`). Each is measured on rows that no stage has seen, as the adapter that
+would be delivered, and replaces the one before only if its loss there is lower.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Auto:
         found : Comparison
         fallback : Choice
             Of an operator on distances alone: the first stage; without labelled rows or base all there is, unless the
-            bank has what ``transfer`` needs.
+            bank has what ``multi_task`` or ``transfer`` needs.
         progress : Progress
         """
         self.fit_all(found.examples)
