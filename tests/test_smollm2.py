@@ -38,6 +38,15 @@ def test_all_adapters_have_the_very_same_a(bank):
     assert {pair.rank for pair in first.values()} == {4}
 
 
+def test_the_adapter_of_all_tasks_has_that_a_too(bank):
+    from lorameta.operator.multi_task_file import load
+
+    first = bank[bank.ids[0]].modules
+    found = load(bank).modules
+    assert set(found) == set(first)
+    assert all((pair.A == first[module].A).all() for module, pair in found.items())
+
+
 def test_the_tokenizer_is_the_one_the_summaries_were_made_with(bank):
     assert TokenEncoder(bank.tokenizer_path).tokenizer_hash == bank.summaries.tokenizer_hash
     assert bank.summaries.has("tokens")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,7 @@ def save(adapter: Adapter, bank: AdapterBank, *, rows: int) -> Path:
         arrays |= {f"{module}.B": pair.B.astype(np.float16) for module, pair in adapter.modules.items()}
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise UsageError("the multi-task adapter has numbers that are not finite, or too large for float16")
+    header["sha256"] = _digest(arrays)
     return fitted_file.save(path_of(bank), header, arrays)
 
 
@@ -74,6 +77,8 @@ def load(bank: AdapterBank) -> Adapter:
         modules = {module: _pair(arrays, module, scaling) for module, scaling in header["scaling"].items()}
         if not modules or len(arrays) != 2 * len(modules):
             raise ValueError("its modules and its arrays do not go together")
+        if header["sha256"] != _digest(arrays):
+            raise ValueError("its numbers are not those that were written")
         known = {bank.records[name].sha256 for name in bank.ids}
         others = sum(sha256 not in known for sha256 in header["adapters"])
     if others:
@@ -93,7 +98,15 @@ def provenance(bank: AdapterBank) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pair(arrays: dict[str, np.ndarray], module: str, scaling: object) -> LoraPair:
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of the numbers in float32, which holds those of float16: as adapters of a bank have in its index."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(name.encode() + arrays[name].astype("<f4").tobytes())
+    return found.hexdigest()
+
+
+def _pair(arrays: Mapping[str, np.ndarray], module: str, scaling: object) -> LoraPair:
     A, B = (arrays[f"{module}.{half}"].astype(np.float32) for half in "AB")
     if A.ndim != 2 or B.ndim != 2 or len(A) != B.shape[1] or not isinstance(scaling, float):
         raise ValueError(f"the factors of {module} do not go together")

@@ -33,7 +33,7 @@ from lorameta.files import json_text, tensors
 from lorameta.files.links import user_path
 from lorameta.files.tensor_file import TensorFile
 from lorameta.mixing.forecast import Record
-from lorameta.operator import neural_file
+from lorameta.operator import multi_task_file, neural_file
 from lorameta.operator.network import shapes
 from lorameta.operator.neural import NeuralOperator
 from tests.fuzz.mutate import NASTY, damaged, structure, text
@@ -92,6 +92,7 @@ class Kinds:
         self.tokenizer = _small(json.loads((self.bank / "base" / "tokenizer.json").read_bytes()))
         self.shard = self._shard()
         self.operator = self._operator()
+        self.shared = multi_task_file.save(self.opened[self.opened.ids[0]], self.opened, rows=1).read_bytes()
         self.tables = self._tables()
         self.loo = {
             "format": 1, "bank": self.opened.content_hash, "settings": {"distance": "js"},
@@ -163,7 +164,7 @@ class Kinds:
             return shard.ids
 
     def records(self, rng: random.Random) -> object:
-        which = rng.randrange(6)
+        which = rng.randrange(7)
         if which == 0:
             return Record.load(self._write("leave_one_out.json", text(rng, self.loo)))
         if which == 1:
@@ -174,6 +175,10 @@ class Kinds:
             path = self.bank / "operators" / "neural-js.safetensors"
             path.write_bytes(damaged(rng, self.operator))
             return neural_file.load(self.opened, "js").operator.weights(np.arange(len(self.opened), dtype=float))
+        if which == 6:
+            path = self.bank / "operators" / "multi_task.safetensors"
+            path.write_bytes(damaged(rng, self.shared))
+            return multi_task_file.load(self.opened)
         if which == 5:
             pattern = "".join(rng.choice(PIECES) for _ in range(rng.randrange(1, 12)))
             value = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}

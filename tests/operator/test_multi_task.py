@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 
 import numpy as np
@@ -66,15 +67,32 @@ def test_what_was_left_out_of_the_bank_does_not_come_in_by_it(bank, shared):
 def hostile(bank, shared, **header):
     arrays = {f"{m}.{half}": getattr(pair, half) for m, pair in shared.modules.items() for half in "AB"}
     scaling = {m: float(pair.scaling) for m, pair in shared.modules.items()}
-    fitted_file.save(path_of(bank), {"adapters": [], "scaling": scaling} | header, arrays)
+    kept = {"adapters": [], "scaling": scaling, "sha256": digest(arrays)}
+    fitted_file.save(path_of(bank), kept | header, arrays)
+
+
+def digest(arrays):
+    parts = (name.encode() + np.float32(arrays[name]).tobytes() for name in sorted(arrays))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 @pytest.mark.parametrize(
-    "header", [{"scaling": {}}, {"scaling": {"x": 1.0}}, {"scaling": 3}, {"adapters": 3}, {"format": 2}]
+    "header",
+    [{"sha256": "0" * 64}, {"scaling": {}}, {"scaling": {"x": 1.0}}, {"scaling": 3}, {"adapters": 3}, {"format": 2}],
 )
 def test_a_file_that_does_not_hold_together_is_refused(bank, shared, header):
     hostile(bank, shared, **header)
     with pytest.raises(BankError, match="is damaged"):
+        load(bank)
+
+
+def test_a_changed_number_is_noticed(bank, shared):
+    hostile(bank, shared)
+    assert load(bank).rank == shared.rank
+    whole = bytearray(path_of(bank).read_bytes())
+    whole[-3] ^= 1
+    path_of(bank).write_bytes(whole)
+    with pytest.raises(BankError, match="not those that were written"):
         load(bank)
 
 
