@@ -194,7 +194,7 @@ def _sources(adapter: Adapter) -> list[str]:
         distance = f"{distances[name]:.6f}" if name in distances else ""
         origin = source.get("source", {})
         place = " ".join(str(origin[key]) for key in ("repo", "path") if origin.get(key))
-        licence = source.get("licence", "")
+        licence = source.get("licence") or ", ".join(source.get("licences", ()))
         if hub.get("licence") and hub["licence"] != licence:
             licence = f"rows: {licence or 'none said'}; adapter: {hub['licence']}"
         shown = f"{name} ({hub['repo']})" if hub.get("repo") else name
