@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import stamp, write
-from benchmarks.quality.case import LOO, Case, opened
+from benchmarks.quality.case import LOO, Case, opened, without_source
 from benchmarks.quality.study import chosen_tasks
 from lorameta.operator import multi_task_file
 from lorameta.operator.mixture_loss import MixtureLoss
@@ -35,7 +35,7 @@ def main() -> None:
     found: dict[str, dict[str, list[float]]] = {}
     for task in tasks:
         case = Case(bank, scorer, arguments.data, task, LOO, ROWS)
-        with case.without_source():
+        with without_source(bank, task, arguments.data):
             shared = multi_task_file.load(case.bank)
         parts = [shared, case.generate(operator="transfer")]
         loss = MixtureLoss(scorer, parts, case.validation[:ROWS])

@@ -121,28 +121,8 @@ class Case:
 
     def generate(self, rows: Sequence[Example] | None = None, **options: Any) -> Adapter:
         """`lorameta.generate_adapter` on the train rows and the bank without the task."""
-        with in_memory(self.scorer, self.bank), self.without_source():
+        with in_memory(self.scorer, self.bank), without_source(self.whole, self.task, self.data):
             return generate_adapter(list(self.train if rows is None else rows), bank=self.bank, **options)
-
-    @contextmanager
-    def without_source(self) -> Iterator[None]:
-        """Let the bank's adapter of all tasks be one that was trained without the task's source.
-
-        It is trained, as that of the bank, on the tasks of the other three quarters of the sources, and kept in
-        ``.work``: four of them serve all tasks. Like the bank's it is no part of what a user waits for.
-        """
-        from lorameta.mixing.multi_task_fit import train
-
-        def load(bank: AdapterBank) -> Adapter:
-            left_out, names = without_fold(self.whole, self.task)
-            kept = ROOT / ".work" / "multi_task" / f"{self.whole.content_hash[:12]}-operator-{left_out}"
-            if not kept.is_dir():
-                parts = {name: read_parts(self.data, name) for name in names}
-                train(self.whole.select(names), parts).adapter.save_pretrained(kept)
-            return Adapter.from_pretrained(kept)
-
-        with mock.patch("lorameta.operator.multi_task_file.load", side_effect=load):
-            yield
 
     def score(self, made: Made) -> dict[str, float]:
         """Loss, exact match and ROUGE-L on the test rows."""
@@ -193,6 +173,27 @@ def in_memory(scorer: Scorer, bank: AdapterBank) -> Iterator[None]:
 
     found = load.Base(scorer.model, scorer.tokenizer, bank.base_model, bank.base_revision)
     with mock.patch.object(load, "load_base", return_value=found):
+        yield
+
+
+@contextmanager
+def without_source(whole: AdapterBank, task: str, data: Path) -> Iterator[None]:
+    """Let the bank's adapter of all tasks be one that was trained without the source of a task.
+
+    It is trained, as that of the bank, on the tasks of the other three quarters of the sources, and kept in
+    ``.work``: four of them serve all tasks. Like the bank's it is no part of what a user waits for.
+    """
+    from lorameta.mixing.multi_task_fit import train
+
+    def load(bank: AdapterBank) -> Adapter:
+        left_out, names = without_fold(whole, task)
+        kept = ROOT / ".work" / "multi_task" / f"{whole.content_hash[:12]}-operator-{left_out}"
+        if not kept.is_dir():
+            parts = {name: read_parts(data, name) for name in names}
+            train(whole.select(names), parts).adapter.save_pretrained(kept)
+        return Adapter.from_pretrained(kept)
+
+    with mock.patch("lorameta.operator.multi_task_file.load", side_effect=load):
         yield
 
 

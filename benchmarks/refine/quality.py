@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, stamp
+from benchmarks.quality.case import without_source
 from benchmarks.rows import read_parts
 from lorameta.bank import AdapterBank
 from lorameta.base_model.locate import local_base
@@ -52,10 +53,12 @@ RUNS = {
     "by distances": Start({"operator": "normalized"}),
     "generated": Start({}),
     "generated, trial": Start({"operator": "trial"}),
+    "generated without labels": Start({"operator": "multi_task"}),
     "generated, upper half": Start({}, TOP_SHARE, TOP),
     "uniform average, all steps": Start({"operator": "uniform"}, 1.0),
     "nearest adapter, all steps": Start({"operator": "nearest"}, 1.0),
     "generated, all steps": Start({}, 1.0),
+    "generated without labels, all steps": Start({"operator": "multi_task"}, 1.0),
 }
 FULL = "full fine-tune"
 #: Rows that the best state is chosen by, and how often they are measured at least: the points of a curve.
@@ -157,7 +160,8 @@ def task(name: str, options: dict[str, Any]) -> None:
             continue
         begun, adapter = time.process_time(), None
         if run.start is not None:
-            adapter = generate_adapter(parts.train, bank=bank.without(name), **run.start)
+            with without_source(bank, name, Path(options["data"])):
+                adapter = generate_adapter(parts.train, bank=bank.without(name), **run.start)
         before = time.process_time() - begun
         steps = max(1, round(run.share * runs[FULL]["steps"]))
         chosen = options | {"steps": steps, "top_layers": run.top_layers}
