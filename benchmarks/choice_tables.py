@@ -21,9 +21,10 @@ COUNTS = (4, 16, 64, 128, 256)
 PAIRS = {
     "normalized js": ("random bank", "uniform", "shuffled weights", "nearest js"),
     "transfer": ("uniform", "normalized js"),
-    "trial": ("random bank", "uniform", "normalized js"),
+    "multi_task": ("random bank", "uniform", "normalized js", "transfer", "multi-task adapter"),
+    "trial": ("random bank", "uniform", "normalized js", "multi_task"),
     "auto, 128 rows": (
-        "normalized js", "trial", "random bank", "multi-task adapter", "few-shot prompt, 5",
+        "normalized js", "multi_task", "trial", "random bank", "multi-task adapter", "few-shot prompt, 5",
         "fit without bank, 128 rows", "fine-tuned on 128 rows, seconds of auto", "own adapter",
     ),
 }  # fmt: skip

@@ -30,6 +30,15 @@ PLACE = re.compile(r"(<!-- table ([a-z0-9-]+) -->\n).*?(<!-- /table \2 -->)", re
 STUDIES = ("quality_smollm2", "quality")
 #: The study of fewer methods on more tasks.
 MANY = "quality_smollm2_many"
+#: Methods that look at 128 labelled rows, on more tasks.
+SAME = {
+    "base": "base",
+    "few-shot prompt, 5": "few-shot prompt, 5",
+    "fit without bank, 128 rows": "fit without bank, 128 rows",
+    "auto, 128 rows": "auto, 128 rows",
+    "fine-tuned on 128 rows, seconds of auto": "fine-tuned on 128 rows, seconds of auto",
+    "own adapter": "own adapter",
+}
 #: Which tokens of the prompts the distances count.
 DEFINITIONS = {
     "normalized js": "normalized js, all tokens of the prompts",
@@ -56,6 +65,8 @@ SHORT = {
     "nearest js": "nearest adapter (js)",
     "normalized js": "normalized js, the paper's best",
     "normalized js (factor)": "normalized js, factors averaged as in the paper's code",
+    "multi-task adapter": "one adapter of rank 16 for all tasks",
+    "multi_task": "multi_task, the default without labels",
     "trial": "trial, 16 labelled rows",
     "trial js": "trial, 16 labelled rows",
     "fit without bank, 128 rows": "readout fit without the bank, 128 labelled rows",
@@ -260,6 +271,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     ),
     "study-source": lambda: study_table("source"),
     "study-many": lambda: [*study_table("loo", name=MANY), "", *pairs_table(load(MANY))],
+    "study-same": lambda: [*study_table("loo", SAME, "same_smollm2"), "", *pairs_table(load("same_smollm2"))],
     "templates": lambda: study_table("loo", TEMPLATES, "templates_smollm2"),
     "definitions": lambda: study_table("loo", DEFINITIONS, "definitions_smollm2"),
     "study-pairs": lambda: pairs_table(load(study_name())),

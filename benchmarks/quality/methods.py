@@ -34,7 +34,7 @@ PAPER = "normalized js"
 #: Labelled rows of a user who has some, and what is made of them by default.
 LABELS = 128
 AUTO = f"auto, {LABELS} rows"
-CONTROLS = ("uniform", "random bank", PAPER, AUTO)
+CONTROLS = ("uniform", "random bank", PAPER, "multi_task", AUTO)
 BLANK = "\n\n"
 #: Labelled rows along which the study draws curves.
 COUNTS = (4, LABELLED, 64, LABELS, 256)
