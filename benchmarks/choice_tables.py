@@ -141,3 +141,38 @@ def adapters_table() -> list[str]:
     head = ["adapter", "family", "exact match: base", "adapter", "ROUGE-L: base", "adapter", "loss: base", "adapter",
             "source", "licence of the rows"]  # fmt: skip
     return table(head, rows, left=(0, 1, 8, 9))
+
+
+def shares_table() -> list[str]:
+    found = load("shares")
+    halves = list(found["means"])
+    rows = []
+    for share in found["means"]["all"]:
+        cells = [found["means"][half][share] for half in halves]
+        rows.append([f"{float(share):.0%}", *(f"{one['loss']:.2f} / {one['exact_match']:.3f}" for one in cells)])
+        rows[-1].append(f"{cells[-1]['loss_difference']:+.2f} ± {cells[-1]['standard_error']:.2f}")
+    names = {"first half": "first half of the tasks", "second half": "second half", "all": f"all {found['tasks']}"}
+    head = ["share of the adapter of all tasks: loss / exact match", *(names[half] for half in halves)]
+    return table([*head, "difference in loss"], rows)
+
+
+def first_stage_table() -> list[str]:
+    found = load("first_stage")["rows"]
+    rows = [
+        [
+            count,
+            str(line["tasks"]),
+            *(f"{line[way]['exact_match']:.2f} / {line[way]['loss']:.2f}" for way in ways),
+            str(line["taken"]),
+        ]
+        for count, line in found.items()
+        for ways in [("normalized", "multi_task")]
+    ]
+    head = [
+        "labelled rows",
+        "tasks",
+        "first stage `normalized`: exact match / loss",
+        "`multi_task`",
+        "tasks where it was kept",
+    ]
+    return table(head, rows)

@@ -14,11 +14,13 @@ from typing import Any
 from benchmarks.choice_tables import (
     adapters_table,
     by_block_table,
+    first_stage_table,
     labels_table,
     pairs_table,
     rates_table,
     recipe_table,
     settings_table,
+    shares_table,
 )
 from benchmarks.common import RESULTS, ROOT, load, table
 from benchmarks.refine.report import PARTS
@@ -251,19 +253,6 @@ def transfer_table() -> list[str]:
     return table(head, rows)
 
 
-def shares_table() -> list[str]:
-    found = load("shares")
-    halves = list(found["means"])
-    rows = []
-    for share in found["means"]["all"]:
-        cells = [found["means"][half][share] for half in halves]
-        rows.append([f"{float(share):.0%}", *(f"{one['loss']:.2f} / {one['exact_match']:.3f}" for one in cells)])
-        rows[-1].append(f"{cells[-1]['loss_difference']:+.2f} ± {cells[-1]['standard_error']:.2f}")
-    names = {"first half": "first half of the tasks", "second half": "second half", "all": f"all {found['tasks']}"}
-    head = ["share of the adapter of all tasks: loss / exact match", *(names[half] for half in halves)]
-    return table([*head, "difference in loss"], rows)
-
-
 TABLES: dict[str, Callable[[], list[str]]] = {
     "study-short": lambda: study_table("loo", SHORT) + study_figure(),
     "study-loo": lambda: (
@@ -284,6 +273,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "fit": fit_table,
     "transfer": transfer_table,
     "shares": shares_table,
+    "first-stage": first_stage_table,
     "updates": updates_table,
     "outside": outside_table,
     "forecast": forecast_table,

@@ -164,7 +164,7 @@ def test_a_mixture_reads_no_adapter(tiny_bank, tiny_rows, monkeypatch):
     ("options", "error", "named"),
     [
         ({"distance": "hamming"}, UsageError, "js, kl, wasserstein"),
-        ({"operator": "magic"}, UsageError, "nearest, uniform, neural, transfer, sparse, trial, search"),
+        ({"operator": "magic"}, UsageError, "nearest, uniform, neural, transfer, multi_task, sparse, trial, search"),
         ({"combiner": "glue"}, UsageError, "delta, concat, factor"),
         ({"temperature": -1.0}, UsageError, "temperature"),
         ({"top_k": 5}, UsageError, "top_k"),
