@@ -130,3 +130,29 @@ def test_the_transfer_operator_is_measured_on_the_tasks_rows(lorameta, tiny_bank
     explained = lorameta("explain", tiny_rows, "--bank", bank, "--operator", "transfer", "--json").json
     assert "slope_on_distance" in explained["operator_details"]
     assert lorameta("bank", "check", bank).code == 0
+
+
+def test_the_adapter_of_all_tasks_is_trained_on_the_tasks_rows(lorameta, tiny_bank, tiny_rows, tmp_path):
+    bank, tasks = tmp_path / "bank", tmp_path / "tasks"
+    shutil.copytree(tiny_bank, bank)
+    tasks.mkdir()
+    refused = lorameta("bank", "fit", bank, "--operator", "neural", "--rows", "4")
+    assert refused.code == 2
+    assert "--rows is for --operator transfer and multi_task alone" in refused.err
+    for name in ("animal_sound", "thing_colour", "number_word", "opposite"):
+        rows = [{"input": f"Say {name} of {i}.", "output": "cat"} for i in range(60)]
+        (tasks / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("--operator", "multi_task", "--tasks", tasks, "--rows", "24", "--json")
+    done = lorameta("bank", "fit", bank, *options)
+    assert done.code == 0, done.err
+    assert done.json["held_out_loss"]["adapter"] < done.json["held_out_loss"]["base"]
+    unlabelled = tmp_path / "unlabelled.jsonl"
+    rows = [json.loads(line) for line in tiny_rows.read_text().splitlines()]
+    unlabelled.write_text("".join(json.dumps({"input": row["input"]}) + "\n" for row in rows))
+    explained = lorameta("explain", unlabelled, "--bank", bank)
+    assert "multi-task adapter" in explained.out
+    assert "4 of 4 and the multi-task adapter" in explained.out
+    made = lorameta("generate", unlabelled, "--bank", bank, "-o", tmp_path / "made", "--json").json
+    assert made["weights"]["multi-task adapter"] == 0.75
+    assert made["auto"]["chose"] == "multi_task"
+    assert lorameta("bank", "check", bank).code == 0
