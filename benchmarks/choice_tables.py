@@ -156,6 +156,20 @@ def shares_table() -> list[str]:
     return table([*head, "difference in loss"], rows)
 
 
+def kinds_table() -> list[str]:
+    found = load("kinds")
+    names = {"labels": f"at most {found['labels_at_most']} answers", "open": "more"}
+    rows = []
+    for kind, line in found["kinds"].items():
+        cells = [f"{line['exact_match'][way]:.3f} / {line['loss'][way]:.2f}" for way in ("auto", "lora")]
+        for metric, form in (("exact_match", "+.3f"), ("loss", "+.2f")):
+            one = line[metric]
+            cells.append(f"{one['difference']:{form}} ({one['low']:{form}} to {one['high']:{form}})")
+        rows.append([names[kind], str(len(line["tasks"])), *cells])
+    head = [f"distinct answers of {found['rows']} rows", "tasks", "`auto`: exact match / loss", "LoRA, same seconds"]
+    return table([*head, "difference, exact match (95 %)", "loss (95 %)"], rows)
+
+
 def first_stage_table() -> list[str]:
     found = load("first_stage")["rows"]
     rows = [

@@ -15,6 +15,7 @@ from benchmarks.choice_tables import (
     adapters_table,
     by_block_table,
     first_stage_table,
+    kinds_table,
     labels_table,
     pairs_table,
     rates_table,
@@ -33,6 +34,7 @@ STUDIES = ("quality_smollm2", "quality")
 #: The study of fewer methods on more tasks.
 MANY = "quality_smollm2_many"
 #: Methods that look at 128 labelled rows, on more tasks.
+MORE = "labelled_smollm2"
 SAME = {
     "base": "base",
     "few-shot prompt, 5": "few-shot prompt, 5",
@@ -260,7 +262,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     ),
     "study-source": lambda: study_table("source"),
     "study-many": lambda: [*study_table("loo", name=MANY), "", *pairs_table(load(MANY))],
-    "study-same": lambda: [*study_table("loo", SAME, "same_smollm2"), "", *pairs_table(load("same_smollm2"))],
+    "study-same": lambda: [*study_table("loo", SAME, MORE), "", *pairs_table(load(MORE))],
     "templates": lambda: study_table("loo", TEMPLATES, "templates_smollm2"),
     "definitions": lambda: study_table("loo", DEFINITIONS, "definitions_smollm2"),
     "study-pairs": lambda: pairs_table(load(study_name())),
@@ -274,6 +276,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "transfer": transfer_table,
     "shares": shares_table,
     "first-stage": first_stage_table,
+    "kinds": kinds_table,
     "updates": updates_table,
     "outside": outside_table,
     "forecast": forecast_table,

@@ -21,7 +21,7 @@ def figure(quality: dict[str, Any], called: str) -> None:
         count, columns, figsize=(3.1 * columns, 2.3 * count + 0.6), squeeze=False, layout="constrained"
     )
     for ax, (name, task) in zip(grid.flat, tasks.items(), strict=False):
-        short = [name for name in RUNS if RUNS[name].share < 1]
+        short = [name for name in RUNS if RUNS[name].share < 1 and name in task["runs"]]
         colours = {FULL: COLOURS[6]} | dict(zip(short, COLOURS, strict=False))
         for start in (name for name in (FULL, *RUNS) if name in task["runs"]):
             curve = task["runs"][start]["curve"]

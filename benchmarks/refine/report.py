@@ -62,7 +62,7 @@ def middle(values: Iterable[float | None]) -> float | None:
 def quality_part(found: dict[str, Any]) -> dict[str, Any]:
     tasks = [json.loads(file_of(name, found["options"]).read_text()) for name in found["tasks"]]
     starts = {}
-    for name in (run for run in RUNS if run in tasks[0]["runs"]):
+    for name in (run for run in RUNS if all(run in task["runs"] for task in tasks)):
         line: dict[str, Any] = {}
         sooner: dict[str, list[float | None]] = {"loss": [], "forced_exact_match": []}
         closed: dict[str, list[float]] = {metric: [] for metric in METRICS}
