@@ -19,6 +19,29 @@ if TYPE_CHECKING:
     from lorameta.bank import AdapterBank
 
 
+def beside(share: float, rest: np.ndarray) -> np.ndarray:
+    """Return the weights of the bank's adapters beside the multi-task adapter.
+
+    Parameters
+    ----------
+    share : float
+        Weight of the multi-task adapter, in [0, 1].
+    rest : numpy.ndarray of shape (N,)
+        A mixture of the bank's adapters, whose weights sum to 1.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float64
+        With `share` they sum to 1.
+
+    Examples
+    --------
+    >>> beside(0.75, np.array([0.6, 0.4]))
+    array([0.15, 0.1 ])
+    """
+    return (1 - share) * np.asarray(rest, dtype=np.float64)
+
+
 def weigh(context: Context) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the rest's weights, those of ``transfer`` where the bank has what it needs, else those of ``normalized``;
     the share of the multi-task adapter is among the details."""
@@ -27,7 +50,7 @@ def weigh(context: Context) -> tuple[np.ndarray, dict[str, Any]]:
         rest, details = transfer.weigh(context)
     else:
         rest, details = normalized(context.distances, temperature=context.temperature), {}
-    return (1 - share) * rest, {"multi_task": share} | details
+    return beside(share, rest), {"multi_task": share} | details
 
 
 def require(bank: AdapterBank, distance: str, options: Mapping[str, Any]) -> None:
