@@ -6,6 +6,7 @@ python -m benchmarks.latency
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -53,11 +54,18 @@ def main() -> None:
         data.write_text("\n".join((rows * 2)[:200]) + "\n", encoding="utf-8")  # 200 rows, as many as the goal names
         generate = [*cli, "generate", str(data), "-o", f"{folder}/out", "--force", "--bank", options.bank]
         alone = [*generate, "--operator", "normalized", "--distance"]
+        bare = Path(folder) / "bare.jsonl"
+        inputs = [json.dumps({**json.loads(row), "output": None}) for row in (rows * 2)[:200]]
+        bare.write_text("\n".join(inputs) + "\n", encoding="utf-8")
+        unlabelled = [str(bare) if word == str(data) else word for word in generate]
+        labelled = [str(DATA) if word == str(data) else word for word in generate]
         commands = {
             "python -c pass": [*python, "-c", "pass"],
             "import lorameta": [*python, "-c", "import lorameta"],
             "lorameta --help": [*cli, "--help"],
             f"AdapterBank.open({options.bank!r})": [*python, "-c", opening],
+            "lorameta generate, 200 rows without answers": unlabelled,
+            f"lorameta generate, {len(rows)} rows with answers": labelled,
             "lorameta generate, 200 rows, normalized js": [*alone, "js"],
             "lorameta generate, 200 rows, normalized cosine (sentences)": [*alone, "cosine"],
         }
