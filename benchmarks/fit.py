@@ -31,9 +31,10 @@ TASKS = ("noun_plural", "hwu_scenario", "verb_past_tense", "movie_polarity", "cl
 FORMS: dict[str, tuple[tuple[str, ...], int | None]] = {
     "head, rank 8": (("head",), 8),
     "head, rank 16": (("head",), 16),
+    "head, rank 32": (("head",), 32),
     "head, full": (("head",), 10_000),
-    "block": (("block",), None),
-    "both": (("both",), None),
+    "block, rank 32": (("block",), None),
+    "both, rank 32": (("both",), None),
 }
 RESULT = Path(__file__).parent / "results" / "fit.json"
 
