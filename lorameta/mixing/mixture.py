@@ -81,9 +81,13 @@ class Mixture:
         None where the bank has no record for these settings; see :class:`lorameta.mixing.forecast.Record`.
         """
         from lorameta.mixing.forecast import FILE, SETTINGS, Record
+        from lorameta.operator import OPERATORS
 
         if self.outside is None or not (bank.path / FILE).is_file():
             return None  # before an adapter is read for nothing
+        share = OPERATORS[self.operator].options.get("share")
+        if share is not None and self.multi_task != share.default:
+            return None  # records are of the default
         settings = {name: getattr(self, name) for name in SETTINGS if name != "combiner"}
         settings["combiner"] = self.combiner(bank, combiner)
         record = Record.of(bank, settings)

@@ -166,6 +166,13 @@ def test_without_labels_auto_takes_it_and_says_why_not(bank, shared):
         assert mix(unlabelled, bank=bank.select(bank.ids[1:])).operator == "transfer"
 
 
+def test_a_forecast_is_of_the_share_that_was_recorded():
+    rows = [{"text": f"Name the colour of the {thing}."} for thing in ("sky", "grass", "snow", "coal")]
+    bank = AdapterBank.open()
+    assert mix(rows, bank=bank, operator="multi_task").forecast(bank)
+    assert mix(rows, bank=bank, operator="multi_task", operator_options={"share": 0.5}).forecast(bank) is None
+
+
 def test_every_licence_behind_the_bank_is_named(bank, shared, tiny_rows):
     save(shared, bank, rows=16)
     from lorameta.adapter import licences
