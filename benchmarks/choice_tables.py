@@ -172,16 +172,10 @@ def kinds_table() -> list[str]:
 
 def first_stage_table() -> list[str]:
     found = load("first_stage")["rows"]
-    rows = [
-        [
-            count,
-            str(line["tasks"]),
-            *(f"{line[way]['exact_match']:.2f} / {line[way]['loss']:.2f}" for way in ways),
-            str(line["taken"]),
-        ]
-        for count, line in found.items()
-        for ways in [("normalized", "multi_task")]
-    ]
+    rows = []
+    for count, line in found.items():
+        ways = [f"{line[way]['exact_match']:.2f} / {line[way]['loss']:.2f}" for way in ("normalized", "multi_task")]
+        rows.append([count, str(line["tasks"]), *ways, str(line["taken"])])
     head = [
         "labelled rows",
         "tasks",

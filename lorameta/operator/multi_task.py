@@ -1,7 +1,7 @@
 """The multi_task operator: a part of one adapter that was trained on all tasks of the bank, the rest a mixture.
 
 No row of the new dataset needs an answer, and no model is run. Text-to-LoRA (arXiv 2506.06105) reports that such an
-adapter alone is hard to beat; what it lacks is all that is particular to the dataset, which the mixture brings.
+adapter alone is hard to beat.
 """
 
 from __future__ import annotations

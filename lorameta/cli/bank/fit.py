@@ -64,8 +64,7 @@ def fit(
     Transfer: the base model is run over held-out rows of each task, forwards and once backwards, to measure what the
     other adapters are worth to it. No step is taken.
 
-    Multi-task: one adapter is trained on rows of all tasks, by the bank's recipe. For the bank smollm2 that takes five
-    minutes.
+    Multi-task: one adapter is trained on rows of all tasks, by the bank's recipe.
     """
     by_rows = {Fittable.transfer: _fit_transfer, Fittable.multi_task: _fit_multi_task}
     if (operator in by_rows) != (tasks is not None):
